@@ -18,14 +18,14 @@ import (
 var (
 	NotFound    = errors.New("not found")
 	Exists      = errors.New("already exists")
-	Conflict    = errors.New("conflict")         // the thing is in a state, or at a version, that forbids the operation
-	Invalid     = errors.New("invalid")          // the request itself is wrong; saying it again cannot help
-	Denied      = errors.New("denied")           // authenticated, but not allowed
-	Unauthentic = errors.New("unauthenticated")  // who is asking is not known
-	Gone        = errors.New("gone")             // it was there, and will not come back (a compacted revision)
-	Unavailable = errors.New("unavailable")      // not now; trying again may help
-	TooLarge    = errors.New("too large")        // a bound was exceeded
-	Unsupported = errors.New("not supported")    // this kernel or this version of Knarr cannot do it
+	Conflict    = errors.New("conflict")        // the thing is in a state, or at a version, that forbids the operation
+	Invalid     = errors.New("invalid")         // the request itself is wrong; saying it again cannot help
+	Denied      = errors.New("denied")          // authenticated, but not allowed
+	Unauthentic = errors.New("unauthenticated") // who is asking is not known
+	Gone        = errors.New("gone")            // it was there, and will not come back (a compacted revision)
+	Unavailable = errors.New("unavailable")     // not now; trying again may help
+	TooLarge    = errors.New("too large")       // a bound was exceeded
+	Unsupported = errors.New("not supported")   // this kernel or this version of Knarr cannot do it
 )
 
 // All lists the kinds, so that an edge's table can be tested to cover them.

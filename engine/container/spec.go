@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"io"
+	"net/netip"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Spec is what a caller wants run. It is validated whole by Create, written to disk, and never changes afterwards but by
+// Update. Zero values mean the image's or the engine's default.
+type Spec struct {
+	Name        string // unique in the instance; generated when empty
+	Image       string // reference or ID
+	Labels      map[string]string
+	Annotations map[string]string
+
+	Entrypoint []string // nil: the image's; empty non-nil: none
+	Cmd        []string // nil: the image's (unless Entrypoint is given)
+	Env        []string // "K=V", after the image's
+	Dir        string
+	User       string // "user[:group]" by name or number, looked up in the container's own /etc/passwd
+	Groups     []string
+	Hostname   string
+	Domainname string
+	Terminal   bool
+	OpenStdin  bool
+	StdinOnce  bool // close stdin when the first attached client leaves
+	StopSignal string
+	StopGrace  *time.Duration // nil: 10 s
+	Init       bool           // run a small init as PID 1 (knarr-shim's own)
+	ShmSize    int64          // bytes; 0: 64 MiB
+
+	Mounts       []Mount
+	Tmpfs        map[string]string // path -> mount options
+	Network      NetworkSpec
+	Restart      RestartPolicy
+	AutoRemove   bool
+	LogPath      string // "" = the engine's own folder; the kubelet's pods log to /var/log/pods/…
+	Sandbox      string // ID of a Sandbox whose namespaces and network are joined; "" = none
+	CgroupParent string // "" = the instance's own group
+
+	Resources                                           Resources
+	Security                                            Security
+	PidMode, IpcMode, UTSMode, CgroupnsMode, UsernsMode string // "", "private", "host", "container:ID"
+}
+
+// Mount is one volume, bind or tmpfs mount.
+type Mount struct {
+	Type         string // "bind", "volume", "tmpfs"
+	Source       string // host path, volume name ("" = anonymous)
+	Target       string
+	ReadOnly     bool
+	Propagation  string   // "", "rprivate", "rslave", "rshared", …
+	NoCopy       bool     // volume: do not copy up what the image has at Target
+	CreateSource bool     // bind: make a missing source directory, as docker -v does
+	Options      []string // further mount options (tmpfs size=, mode=)
+}
+
+// NetworkSpec says how a container without a Sandbox is connected.
+type NetworkSpec struct {
+	Mode                       string // "bridge" (default), "host", "none", "container:ID", or a network's name
+	Ports                      []Port
+	IP                         netip.Addr // a wish; invalid = any
+	Aliases                    []string
+	DNS, DNSSearch, DNSOptions []string
+	ExtraHosts                 []string // "host:ip"
+}
+
+// Port publishes a container port on the host.
+type Port struct {
+	HostIP        netip.Addr // invalid = all
+	HostPort      uint16     // 0 = the engine picks one
+	ContainerPort uint16
+	Protocol      string // "tcp", "udp"
+}
+
+// RestartPolicy is Docker's: "no" (default), "always", "unless-stopped", "on-failure" with a bound.
+type RestartPolicy struct {
+	Name       string
+	MaxRetries int
+}
+
+// Resources limit a container; zero = no limit.
+type Resources struct {
+	CPUShares                             uint64
+	CPUPeriod                             uint64 // µs
+	CPUQuota                              int64  // µs
+	NanoCPUs                              int64  // 1e9 = one CPU; excludes period and quota
+	CpusetCpus, CpusetMems                string
+	Memory, MemorySwap, MemoryReservation int64 // bytes; MemorySwap -1 = unlimited
+	PidsLimit                             int64
+	OOMScoreAdj                           *int
+	OOMKillDisable                        bool
+	Ulimits                               []specs.POSIXRlimit
+	BlkioWeight                           uint16
+	Devices                               []Device
+}
+
+// Device passes a host device on.
+type Device struct{ HostPath, ContainerPath, Permissions string }
+
+// Security narrows or widens what the processes may do.
+type Security struct {
+	Privileged                 bool
+	CapAdd, CapDrop            []string // with or without CAP_, "ALL"
+	NoNewPrivileges            bool
+	ReadonlyRootfs             bool
+	Seccomp                    string // "" = the default profile; "unconfined"; else the JSON profile itself. Anything unreadable fails closed.
+	Sysctls                    map[string]string
+	MaskedPaths, ReadonlyPaths []string // nil = defaults
+}
+
+// State is a container's condition; the words are Docker's.
+type State string
+
+// The life of a container:
+//
+//	created ──Start──> running <──Unpause/Pause──> paused
+//	   │                  │ exit
+//	   │                  v
+//	   └──Remove──<──  exited ──Start──> running       (restarting: exited, waiting for the policy's back-off)
+const (
+	Created    State = "created"
+	Running    State = "running"
+	Paused     State = "paused"
+	Restarting State = "restarting"
+	Exited     State = "exited"
+	Removing   State = "removing"
+	Dead       State = "dead"
+)
+
+// Container is a view of one container at one moment; a value that its holder owns.
+type Container struct {
+	ID                    string // 64 hex digits
+	Spec                  Spec
+	ImageID               string
+	ImageRef              string   // as asked for
+	Args                  []string // what PID 1 was given
+	Created               time.Time
+	State                 State
+	Pid                   int // 0 unless running
+	StartedAt, FinishedAt time.Time
+	ExitCode              int
+	OOMKilled             bool
+	Error                 string // why the last start failed
+	RestartCount          int
+	LogPath               string
+	Rootfs                string
+	Endpoints             map[string]Endpoint // by network name
+	MountPoints           []MountPoint
+}
+
+// Endpoint is a container's place in a network.
+type Endpoint struct {
+	Network   string
+	NetworkID string
+	IP        netip.Addr
+	PrefixLen int
+	Gateway   netip.Addr
+	MAC       string
+	Aliases   []string
+	Ports     []Port // as published, with the host ports that were picked
+}
+
+// MountPoint is a mount as it was resolved.
+type MountPoint struct {
+	Type, Name, Source, Target, Propagation string
+	ReadOnly                                bool
+}
+
+// SandboxSpec is a pod's shared part: namespaces pinned by bind mounts (no process), a network address, a cgroup.
+type SandboxSpec struct {
+	ID                            string // chosen by the caller: unique, [a-z0-9-]
+	Hostname                      string
+	HostNetwork, HostPID, HostIPC bool
+	SharePID                      bool
+	Network                       string // engine network to attach to; ignored with HostNetwork
+	Ports                         []Port // hostPorts
+	CgroupParent                  string
+	Resources                     Resources
+	Sysctls                       map[string]string
+	Labels                        map[string]string
+	DNS, DNSSearch, DNSOptions    []string // the resolv.conf of its containers
+	ExtraHosts                    []string
+}
+
+// Sandbox is a view of one sandbox.
+type Sandbox struct {
+	Spec      SandboxSpec
+	IP        netip.Addr // invalid with HostNetwork
+	NetnsPath string     // "" with HostNetwork
+	Created   time.Time
+}
+
+// Event is one thing that happened; the words are Docker's (create start die stop kill oom destroy exec_create …).
+type Event struct {
+	Time       time.Time
+	Type       string // "container", "image", "network", "volume"
+	Action     string
+	ID         string
+	Attributes map[string]string // name, image, exitCode, signal, …
+}
+
+// ExecSpec is a further process in a running container.
+type ExecSpec struct {
+	Args            []string
+	Env             []string
+	Dir, User       string
+	Terminal, Stdin bool
+	Privileged      bool
+}
+
+// Streams connect a caller with a process. Nil members are not connected. With a terminal, Stdout carries all.
+type Streams struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Resize         <-chan Size // optional
+}
+
+// Size of a terminal in character cells.
+type Size struct{ Cols, Rows uint16 }
+
+// LogOptions narrows Logs.
+type LogOptions struct {
+	Stdout, Stderr bool
+	Follow         bool
+	Since, Until   time.Time
+	Tail           int // lines; -1 = all
+}
+
+// LogLine is one line (or the part of a very long one) as the container wrote it.
+type LogLine struct {
+	Time    time.Time
+	Stream  string // "stdout", "stderr"
+	Partial bool   // the line goes on in the next
+	Data    []byte // with its newline, unless Partial
+}

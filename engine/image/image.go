@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"time"
+
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+)
+
+// Spec is an image's config as it is stored: OCI's, with Docker's additions (Healthcheck, OnBuild, Shell).
+// Its bytes, not this struct, have the digest that is the image's ID.
+type Spec = dockerspec.DockerOCIImage
+
+// ContainerConfig is the part of Spec that says how to run a container.
+type ContainerConfig = dockerspec.DockerOCIImageConfig
+
+// Image is one image of the store. Values handed out are shared: read only.
+type Image struct {
+	ID          digest.Digest   // of the config's bytes
+	Names       []string        // familiar, sorted: "nginx:1.8", "localhost:5000/web:v1"
+	RepoDigests []string        // familiar name@digest, one per repository it was pulled from or pushed to
+	Config      Spec            // decoded config
+	Layers      []digest.Digest // diffIDs, bottom first
+	Size        int64           // bytes of the unpacked layers' regular files, all layers counted
+	Created     time.Time       // as the config says; zero if it does not
+	Tagged      time.Time       // when a name was last given here; zero if never
+	Local       bool            // built, loaded, imported or committed here: this store is its origin
+	Parent      digest.Digest   // the image it was built or committed from, "" if unknown
+	Cache       bool            // made by a build step, kept for the next build; hidden from plain lists
+}
+
+// Dangling reports whether nothing names the image.
+func (i Image) Dangling() bool { return len(i.Names) == 0 && len(i.RepoDigests) == 0 }
+
+// Platform is the image's "os/architecture[/variant]".
+func (i Image) Platform() string {
+	p := i.Config.OS + "/" + i.Config.Architecture
+	if i.Config.Variant != "" {
+		p += "/" + i.Config.Variant
+	}
+	return p
+}
+
+// ParseName normalises a reference as Docker does: "nginx" is docker.io/library/nginx:latest. A name may carry a tag, a
+// digest or both; a bare ID is not a name.
+func ParseName(name string) (reference.Named, error) {
+	n, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, invalidName(name, err)
+	}
+	return reference.TagNameOnly(n), nil
+}
+
+// InitFiles says what the init layer of a snapshot holds: what the engine, not the image, puts into a root file system.
+type InitFiles struct {
+	Hosts      []byte   // /etc/hosts; nil leaves an empty file to mount over
+	ResolvConf []byte   // /etc/resolv.conf, likewise
+	Hostname   []byte   // /etc/hostname, likewise
+	Dirs       []string // further directories to make if the image lacks them (mount points), absolute in the container
+	Files      []string // further empty files to make if the image lacks them (mount points)
+}
+
+// Snapshot is a prepared root file system: the image's layers, the init layer, and one read-write layer.
+type Snapshot struct {
+	Key   string
+	Image digest.Digest // the image it was made from; "" for scratch
+	Dir   string        // host folder that holds init, rw and work
+	RW    string        // host folder of the read-write layer
+}
+
+// A ChangeKind is how a path of a container differs from its image.
+type ChangeKind int
+
+// The values are those of Docker's API.
+const (
+	Modified ChangeKind = 0
+	Added    ChangeKind = 1
+	Deleted  ChangeKind = 2
+)
+
+// String is the letter that `docker diff` prints.
+func (k ChangeKind) String() string { return [...]string{"C", "A", "D"}[k] }
+
+// Change is one path that differs, absolute in the container.
+type Change struct {
+	Path string
+	Kind ChangeKind
+}
+
+// Removed is one thing that Remove or Prune took away; exactly one field is set.
+type Removed struct {
+	Untagged string        // a familiar name, or name@digest
+	Deleted  digest.Digest // an image
+}
+
+// Usage is what the store holds on disk.
+type Usage struct {
+	Images     int
+	Layers     int   // unpacked
+	LayerBytes int64 // of regular files in unpacked layers, each layer once
+	BlobBytes  int64
+	Snapshots  int
+	// Reclaimable is what Prune would free: layers and blobs that only dangling images use.
+	Reclaimable int64
+}
+
+// Progress is one step of a long operation; Docker's API prints these fields.
+type Progress struct {
+	ID      string // short digest of a layer, or the reference for messages about the whole
+	Status  string // "Pulling fs layer", "Downloading", "Extracting", "Pull complete", "Already exists", "Pushed", …
+	Current int64  // bytes done, 0 if unknown
+	Total   int64  // bytes in all, 0 if unknown
+}

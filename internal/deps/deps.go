@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package deps holds the module's dependencies in go.mod until the first code imports them.
 package deps
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/knarr/knarr/engine/image"
 )
 
 // Spec is what a caller wants run. It is validated whole by Create, written to disk, and never changes afterwards but by
@@ -39,9 +41,12 @@ type Spec struct {
 	Network      NetworkSpec
 	Restart      RestartPolicy
 	AutoRemove   bool
-	LogPath      string // "" = the engine's own folder; the kubelet's pods log to /var/log/pods/…
-	Sandbox      string // ID of a Sandbox whose namespaces and network are joined; "" = none
-	CgroupParent string // "" = the instance's own group
+	LogPath      string   // "" = the engine's own folder; the kubelet's pods log to /var/log/pods/…
+	LogMaxBytes  int64    // rotate past this; 0: never
+	LogMaxFiles  int      // log files kept in all; 0: 1
+	Sandbox      string   // ID of a Sandbox whose namespaces and network are joined; "" = none
+	CgroupParent string   // relative to the instance's own group, or absolute in the hierarchy; "" = the sandbox's, else the instance's group
+	Expose       []string // "80/tcp", besides the image's
 
 	Resources                                           Resources
 	Security                                            Security
@@ -67,7 +72,8 @@ type NetworkSpec struct {
 	IP                         netip.Addr // a wish; invalid = any
 	Aliases                    []string
 	DNS, DNSSearch, DNSOptions []string
-	ExtraHosts                 []string // "host:ip"
+	ExtraHosts                 []string // "host:ip"; the address "host-gateway" is the network's gateway
+	PublishAll                 bool     // publish every exposed port on a port the engine picks
 }
 
 // Port publishes a container port on the host.
@@ -135,23 +141,26 @@ const (
 
 // Container is a view of one container at one moment; a value that its holder owns.
 type Container struct {
-	ID                    string // 64 hex digits
-	Spec                  Spec
-	ImageID               string
-	ImageRef              string   // as asked for
-	Args                  []string // what PID 1 was given
-	Created               time.Time
-	State                 State
-	Pid                   int // 0 unless running
-	StartedAt, FinishedAt time.Time
-	ExitCode              int
-	OOMKilled             bool
-	Error                 string // why the last start failed
-	RestartCount          int
-	LogPath               string
-	Rootfs                string
-	Endpoints             map[string]Endpoint // by network name
-	MountPoints           []MountPoint
+	ID                                      string // 64 hex digits
+	Spec                                    Spec
+	ImageID                                 string
+	ImageRef                                string                // as asked for
+	Config                                  image.ContainerConfig // the image's config with the Spec laid over it: what inspect shows; shared, read only
+	Args                                    []string              // what PID 1 was given
+	Created                                 time.Time
+	State                                   State
+	Pid                                     int // 0 unless running
+	StartedAt, FinishedAt                   time.Time
+	ExitCode                                int
+	OOMKilled                               bool
+	Error                                   string // why the last start failed
+	RestartCount                            int
+	LogPath                                 string
+	Rootfs                                  string              // host path, mounted while it runs
+	HostsPath, ResolvConfPath, HostnamePath string              // host paths; "" when the container has its own file
+	NetnsPath                               string              // "" with the host's network
+	Endpoints                               map[string]Endpoint // by network name
+	MountPoints                             []MountPoint
 }
 
 // Endpoint is a container's place in a network.

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -31,7 +30,12 @@ type Kind[T any] struct {
 	Plural               string   // the resource: "pods"
 	Short                []string // "po"
 	Categories           []string // "all"
+	Storage              string   // folder under /registry/ where it differs from Plural: "services/specs"
 	Cluster              bool     // not in a namespace
+	Virtual              bool     // carried by requests, never stored (SubjectAccessReview, Binding)
+
+	// Served are the versions beside the hub under which the kind is read and written.
+	Served []Served[T]
 
 	// Default fills in what the author left out. It is idempotent.
 	Default func(*T)
@@ -48,8 +52,14 @@ type Kind[T any] struct {
 	Fields func(*T) fields.Set
 
 	HasStatus bool // has a status subresource: ordinary writes leave .status alone, status writes leave the rest
-	// NoGeneration: metadata.generation is not kept (kinds with neither spec nor status).
+	// NoGeneration: metadata.generation is not kept, as upstream does for this kind.
 	NoGeneration bool
+	// SameSpec overrides what counts as "the spec did not change" for metadata.generation; nil: everything but metadata
+	// and status is semantically equal.
+	SameSpec func(a, b *T) bool
+	// ValidateName lists what is wrong with metadata.name, as sentences; prefix says it is a generateName. Nil: a DNS
+	// subdomain.
+	ValidateName func(name string, prefix bool) []string
 	// BeforeCreate and BeforeUpdate settle fields that belong to the server (a Deployment's generation is done for all
 	// kinds; a Pod's QoS class, a Secret's stringData are the kind's own).
 	BeforeCreate func(*T)
@@ -75,46 +85,4 @@ type Column[T any] struct {
 type Scale[T any] struct {
 	Get func(*T) (spec, status int32, selector string)
 	Set func(*T, int32)
-}
-
-// Type is a Kind with the Go type erased: what generic code (API server, cache, client) works with. Its functions panic
-// when given an object of another kind: that is a fault of the caller, never of input.
-type Type struct {
-	schema.GroupVersionKind
-	Plural, Singular  string
-	Short, Categories []string
-	Cluster           bool
-	HasStatus         bool
-
-	New            func() Object         // an empty object with apiVersion and kind unset
-	NewList        func() runtime.Object // an empty PodList
-	Default        func(Object)
-	Validate       func(Object) field.ErrorList
-	ValidateUpdate func(new, old Object) field.ErrorList
-	ValidateStatus func(new, old Object) field.ErrorList
-	BeforeCreate   func(Object)
-	BeforeUpdate   func(new, old Object)
-	// CopyStatus makes dst's status src's: the two halves of the status subresource. Nil without status.
-	CopyStatus func(dst, src Object)
-	// SpecEqual: everything but metadata and status is semantically equal; it decides about metadata.generation.
-	SpecEqual    func(a, b Object) bool
-	NoGeneration bool
-	Fields       func(Object) fields.Set                  // always with metadata.name and metadata.namespace
-	Grace        func(obj Object, requested *int64) int64 // nil: delete at once
-	Columns      []Column[Object]
-	Scale        *Scale[Object]
-}
-
-// Resource is the group, version and plural: what a URL names.
-func (t *Type) Resource() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: t.Group, Version: t.Version, Resource: t.Plural}
-}
-
-// Key is where an object is stored, laid out as Kubernetes does: /registry/pods/default/web, /registry/nodes/a,
-// /registry/services/specs/default/web. Group is not part of it, again as there.
-func (t *Type) Key(namespace, name string) string {
-	if t.Cluster {
-		return t.Prefix() + name
-	}
-	return t.Prefix() + namespace + "/" + name
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"net"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -191,6 +192,9 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) { return 
 // Size answers the bytes of the container's read-write layer, and of its whole root file system.
 func (e *Engine) Size(ref string) (rw, root int64, err error) { return 0, 0, errSoon }
 
+// RWUsage answers the bytes and inodes of the container's read-write layer.
+func (e *Engine) RWUsage(ref string) (bytes, inodes int64, err error) { return 0, 0, errSoon }
+
 // Diff lists what the container changed against its image.
 func (e *Engine) Diff(ref string) ([]image.Change, error) { return nil, errSoon }
 
@@ -263,12 +267,14 @@ func (e *Engine) Events(ctx context.Context, since time.Time) iter.Seq2[Event, e
 // Publish adds an event of another part of the engine (image, network, volume); Time is filled in when zero.
 func (e *Engine) Publish(ev Event) {}
 
-// CreateSandbox makes a sandbox; one of that ID with an equal spec is returned as it is, with another spec errs.Conflict.
+// CreateSandbox makes a sandbox. One of that ID that is ready is returned as it is; one that lost its namespaces (a reboot)
+// is made anew, with another address if need be.
 func (e *Engine) CreateSandbox(ctx context.Context, s SandboxSpec) (Sandbox, error) {
 	return Sandbox{}, errSoon
 }
 
-// RemoveSandbox kills and removes a sandbox's containers, then the sandbox. Missing is no error.
+// RemoveSandbox releases a sandbox's address, ports, namespaces and cgroup. Containers that still run in it are killed;
+// they stay listed, exited, until they are removed themselves. Missing is no error.
 func (e *Engine) RemoveSandbox(ctx context.Context, id string) error { return errSoon }
 
 // Sandbox finds one sandbox by its ID.
@@ -276,6 +282,11 @@ func (e *Engine) Sandbox(id string) (Sandbox, error) { return Sandbox{}, errSoon
 
 // Sandboxes lists all, oldest first.
 func (e *Engine) Sandboxes() []Sandbox { return nil }
+
+// DialSandbox connects to a TCP port on localhost as the sandbox's network namespace sees it.
+func (e *Engine) DialSandbox(ctx context.Context, id string, port uint16) (net.Conn, error) {
+	return nil, errSoon
+}
 
 // SandboxStats are the numbers of all containers of a sandbox, and of its network.
 func (e *Engine) SandboxStats(ctx context.Context, id string) (Stats, error) { return Stats{}, errSoon }

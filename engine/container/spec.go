@@ -152,6 +152,8 @@ type Container struct {
 	Pid                                     int // 0 unless running
 	StartedAt, FinishedAt                   time.Time
 	ExitCode                                int
+	Signal                                  int    // that ended it; 0: none
+	StopSignal                              string // what Stop sends, as it was resolved: "SIGTERM"
 	OOMKilled                               bool
 	Error                                   string // why the last start failed
 	RestartCount                            int
@@ -202,6 +204,8 @@ type Sandbox struct {
 	Spec      SandboxSpec
 	IP        netip.Addr // invalid with HostNetwork
 	NetnsPath string     // "" with HostNetwork
+	Cgroup    string     // path of its cgroup, below which its containers' are
+	Ready     bool       // its namespaces exist; a reboot takes them
 	Created   time.Time
 }
 

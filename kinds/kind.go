@@ -12,6 +12,8 @@
 package kinds
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -46,12 +48,15 @@ type Kind[T any] struct {
 	// ValidateStatus lists the faults of a write to the status subresource; nil accepts.
 	ValidateStatus func(new, old *T) field.ErrorList
 
-	// Columns are what `kubectl get` prints after or instead of Name and before Age; in order.
+	// Columns are the whole table `kubectl get` prints, name and age included, in order.
 	Columns []Column[T]
-	// Fields are the selectable fields beside metadata.name and metadata.namespace, by path ("spec.nodeName").
+	// Fields are the selectable fields beside metadata.name and metadata.namespace, by path ("spec.nodeName"). The set of
+	// keys is the same for every object: a selector with another key is refused.
 	Fields func(*T) fields.Set
 
 	HasStatus bool // has a status subresource: ordinary writes leave .status alone, status writes leave the rest
+	// StatusOnCreate: creation keeps the status the client sent (Node); otherwise it is emptied before BeforeCreate.
+	StatusOnCreate bool
 	// NoGeneration: metadata.generation is not kept, as upstream does for this kind.
 	NoGeneration bool
 	// SameSpec overrides what counts as "the spec did not change" for metadata.generation; nil: everything but metadata
@@ -78,7 +83,8 @@ type Column[T any] struct {
 	Format      string // "name" for the first column
 	Priority    int32  // 0: always shown; 1: with -o wide
 	Description string
-	Cell        func(*T) any
+	// Cell is the text or number to print; now is for ages.
+	Cell func(o *T, now time.Time) any
 }
 
 // Scale reads and writes the replica count of a scalable kind.

@@ -7,5 +7,5 @@ import corev1 "k8s.io/api/core/v1"
 // Node is core/v1 Node, stored as minions as ever.
 var Node = Kind[corev1.Node]{
 	Version: "v1", Name: "Node", Plural: "nodes", Short: []string{"no"}, Storage: "minions", Cluster: true,
-	HasStatus: true, NoGeneration: true,
+	HasStatus: true, StatusOnCreate: true, NoGeneration: true,
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -94,7 +95,7 @@ func (k Kind[T]) Type() *Type {
 		ValidateUpdate: erase2(k.ValidateUpdate),
 		ValidateStatus: erase2(k.ValidateStatus),
 		ValidateName:   k.ValidateName,
-		BeforeCreate:   erase(k.BeforeCreate),
+		BeforeCreate:   eraseCreate(k),
 		BeforeUpdate:   func(Object, Object) {},
 		CopyStatus:     copyStatus[T],
 		SpecEqual:      specEqual[T],
@@ -142,6 +143,18 @@ func erase[T any](f func(*T)) func(Object) {
 	return func(o Object) { f(as[T](o)) }
 }
 
+// eraseCreate empties the status, which belongs to the owner of the object, before the kind has its say.
+func eraseCreate[T any](k Kind[T]) func(Object) {
+	then := erase(k.BeforeCreate)
+	if !k.HasStatus || k.StatusOnCreate {
+		return then
+	}
+	return func(o Object) {
+		reflect.ValueOf(as[T](o)).Elem().FieldByName("Status").SetZero()
+		then(o)
+	}
+}
+
 func erase1[T any](f func(*T) field.ErrorList) func(Object) field.ErrorList {
 	if f == nil {
 		return func(Object) field.ErrorList { return nil }
@@ -173,7 +186,7 @@ func eraseColumns[T any](in []Column[T]) []Column[Object] {
 	for i, c := range in {
 		out[i] = Column[Object]{
 			Name: c.Name, Type: c.Type, Format: c.Format, Priority: c.Priority, Description: c.Description,
-			Cell: func(o *Object) any { return c.Cell(as[T](*o)) },
+			Cell: func(o *Object, now time.Time) any { return c.Cell(as[T](*o), now) },
 		}
 	}
 	return out

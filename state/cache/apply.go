@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"reflect"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/knarr/knarr/kinds"
+)
+
+// apply makes the next snapshot from a batch and tells the watches. Only the source's goroutine calls it.
+func (c *Cache) apply(b Batch) {
+	e := edit{cache: c, s: c.now.Load().copy(), copied: map[any]bool{}}
+	first := e.first(b)
+	back := b.Reset && !first && b.Revision < e.reached(b)
+	if b.Reset {
+		e.removeAbsent(b)
+	}
+	for i := range b.Updates {
+		e.update(&b.Updates[i])
+	}
+	e.reach(b)
+	if first || back {
+		// A first reading is no change, and a store that went back in time has no history we know.
+		c.now.Store(e.s)
+		for n, t := range e.s.tables.types {
+			if b.Type == nil || b.Type == t {
+				c.history.forget(n, b.Revision)
+			}
+		}
+		c.history.publish(nil, e.s)
+	} else {
+		c.now.Store(e.s)
+		c.history.publish(e.changes, e.s)
+	}
+	if e.s.complete() {
+		c.once.Do(func() { close(c.ready) })
+	}
+}
+
+// edit is a snapshot in the making.
+type edit struct {
+	cache   *Cache
+	s       *Snapshot
+	copied  map[any]bool // the trees that belong to s alone
+	changes []numbered
+}
+
+func (s *Snapshot) copy() *Snapshot {
+	n := *s
+	n.kinds = append([]table(nil), s.kinds...)
+	n.indexes = append([]*index(nil), s.indexes...)
+	return &n
+}
+
+// complete: every kind has been read.
+func (s *Snapshot) complete() bool {
+	for _, k := range s.kinds {
+		if k.revision == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *edit) first(b Batch) bool { return b.Reset && e.reached(b) == 0 }
+
+// reached is how far the kinds of a batch had come before it.
+func (e *edit) reached(b Batch) int64 {
+	if b.Type == nil {
+		return e.s.revision
+	}
+	return e.s.kinds[e.s.tables.number[b.Type]].revision
+}
+
+// reach notes how far the kinds have come.
+func (e *edit) reach(b Batch) {
+	if b.Type != nil {
+		e.s.kinds[e.s.tables.number[b.Type]].revision = b.Revision
+		e.s.revision = e.s.kinds[0].revision
+		for _, k := range e.s.kinds {
+			e.s.revision = min(e.s.revision, k.revision)
+		}
+		return
+	}
+	for n := range e.s.kinds {
+		e.s.kinds[n].revision = b.Revision
+	}
+	e.s.revision = b.Revision
+}
+
+func (e *edit) removeAbsent(b Batch) {
+	here := make(map[*kinds.Type]map[string]bool, len(e.s.tables.types))
+	for _, u := range b.Updates {
+		rows := here[u.Type]
+		if rows == nil {
+			rows = map[string]bool{}
+			here[u.Type] = rows
+		}
+		rows[rowKey(u.Type, u.Namespace, u.Name)] = true
+	}
+	for _, t := range e.s.tables.types {
+		if b.Type != nil && b.Type != t {
+			continue
+		}
+		for old := range e.s.List(t, "") {
+			if !here[t][rowKey(t, old.Object.GetNamespace(), old.Object.GetName())] {
+				e.update(&Update{Type: t, Namespace: old.Object.GetNamespace(), Name: old.Object.GetName(), Revision: b.Revision})
+			}
+		}
+	}
+}
+
+func (e *edit) update(u *Update) {
+	n, ok := e.s.tables.number[u.Type]
+	if !ok {
+		return
+	}
+	row := rowKey(u.Type, u.Namespace, u.Name)
+	old, _ := e.s.kinds[n].entries.Get(row)
+	switch {
+	case old == nil && u.Object == nil, old != nil && u.Object != nil && old.Revision == u.Revision:
+		return
+	case old != nil && e.cache.verify:
+		e.cache.check(old)
+	}
+	k := &e.s.kinds[n]
+	k.entries = own(e, k.entries)
+	ch := Change{Revision: u.Revision}
+	if u.Object != nil {
+		ch.New = e.cache.entry(u)
+		k.entries.Set(row, ch.New)
+		ch.Old = old
+	} else {
+		k.entries.Delete(row)
+		ch.Old = tombstone(old, u.Revision)
+	}
+	e.reindex(u.Type, row, old, ch.New)
+	e.changes = append(e.changes, numbered{n, ch})
+}
+
+// own makes a tree the edit's own: a copy the first time, that shares all nodes until they are written.
+func own[M interface{ Copy() M }](e *edit, m M) M {
+	if e.copied[m] {
+		return m
+	}
+	m = m.Copy()
+	e.copied[m] = true
+	return m
+}
+
+func (e *edit) reindex(t *kinds.Type, row string, old, new *Entry) {
+	for i := range indexed {
+		var was, is []string
+		if old != nil {
+			was = indexed[i].values(old.Object)
+		}
+		if new != nil {
+			is = indexed[i].values(new.Object)
+		}
+		if len(was) == 0 && len(is) == 0 {
+			continue
+		}
+		e.s.indexes[i] = own(e, e.s.indexes[i])
+		for _, v := range was {
+			e.s.indexes[i].Delete(indexKey(v, t, row))
+		}
+		for _, v := range is {
+			e.s.indexes[i].Set(indexKey(v, t, row), new)
+		}
+	}
+}
+
+func (c *Cache) entry(u *Update) *Entry {
+	u.Object.SetResourceVersion(strconv.FormatInt(u.Revision, 10))
+	u.Object.GetObjectKind().SetGroupVersionKind(u.Type.GroupVersionKind)
+	e := &Entry{Type: u.Type, Object: u.Object, Revision: u.Revision, CreateRevision: u.CreateRevision}
+	if c.verify {
+		e.sum = sum(e)
+	}
+	return e
+}
+
+// tombstone is the last state of a deleted object, at the revision of its deletion.
+func tombstone(old *Entry, rev int64) *Entry {
+	obj := shallow(old.Object)
+	obj.SetResourceVersion(strconv.FormatInt(rev, 10))
+	return &Entry{Type: old.Type, Object: obj, Revision: rev, CreateRevision: old.CreateRevision}
+}
+
+// shallow copies an object so far that its metadata's own fields can be set: all below is shared.
+func shallow(o kinds.Object) kinds.Object {
+	if _, ok := o.(runtime.Unstructured); ok {
+		return o.DeepCopyObject().(kinds.Object) // its metadata is below
+	}
+	from := reflect.ValueOf(o).Elem()
+	to := reflect.New(from.Type())
+	to.Elem().Set(from)
+	return to.Interface().(kinds.Object)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cache
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/kinds"
+)
+
+// protoMagic starts every protobuf value that Kubernetes stores or sends; a runtime.Unknown follows.
+var protoMagic = [...]byte{'k', '8', 's', 0}
+
+type protoMarshaler interface {
+	Marshal() ([]byte, error)
+}
+
+type protoUnmarshaler interface {
+	Unmarshal([]byte) error
+}
+
+// Encode makes the stored form of an object, as Kubernetes lays it out: protobuf of the hub version in its envelope, or
+// JSON for kinds without protobuf; without resourceVersion. It does not write to obj.
+func Encode(t *kinds.Type, obj kinds.Object) ([]byte, error) {
+	obj = shallow(obj)
+	obj.SetResourceVersion("")
+	return EncodeProtobuf(t, obj)
+}
+
+// EncodeProtobuf is Encode with everything in obj left as it is: what is sent to clients that ask for protobuf.
+func EncodeProtobuf(t *kinds.Type, obj kinds.Object) ([]byte, error) {
+	m, ok := obj.(protoMarshaler)
+	if !ok {
+		b, err := json.Marshal(obj)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s %s: %w", t.Kind, obj.GetName(), err)
+		}
+		return b, nil
+	}
+	raw, err := m.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode %s %s: %w", t.Kind, obj.GetName(), err)
+	}
+	return Envelope(t.GroupVersion().String(), t.Kind, raw)
+}
+
+// Envelope puts protobuf bytes of an object into the form that is stored and sent.
+func Envelope(apiVersion, kind string, raw []byte) ([]byte, error) {
+	u := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
+	b := make([]byte, len(protoMagic)+u.Size())
+	copy(b, protoMagic[:])
+	if _, err := u.MarshalTo(b[len(protoMagic):]); err != nil {
+		return nil, fmt.Errorf("encode the envelope of a %s: %w", kind, err)
+	}
+	return b, nil
+}
+
+// Decode reads what Encode made: an object of the hub version. A value of another served version, as an older program may
+// have stored it, is converted.
+func Decode(t *kinds.Type, value []byte) (kinds.Object, error) {
+	obj, err := decode(t, value)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "decode a stored %s: %w", t.Kind, err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
+	return obj, nil
+}
+
+func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
+	var u runtime.Unknown
+	proto := bytes.HasPrefix(value, protoMagic[:])
+	if proto {
+		if err := u.Unmarshal(value[len(protoMagic):]); err != nil {
+			return nil, fmt.Errorf("envelope: %w", err)
+		}
+	} else if err := json.Unmarshal(value, &u.TypeMeta); err != nil {
+		return nil, err
+	}
+	v := version(t, u.TypeMeta)
+	if v == nil {
+		return nil, fmt.Errorf("it is a %s %s", u.APIVersion, u.Kind)
+	}
+	obj := v.New()
+	if !proto {
+		if err := json.Unmarshal(value, obj); err != nil {
+			return nil, err
+		}
+		return v.ToHub(obj), nil
+	}
+	m, ok := obj.(protoUnmarshaler)
+	if !ok {
+		return nil, fmt.Errorf("%s has no protobuf form", t.Kind)
+	}
+	if err := m.Unmarshal(u.Raw); err != nil {
+		return nil, err
+	}
+	return v.ToHub(obj), nil
+}
+
+// version is the served version that a value says it is of.
+func version(t *kinds.Type, m runtime.TypeMeta) *kinds.Version {
+	for i := range t.Served {
+		v := &t.Served[i]
+		if v.Kind == m.Kind && v.GroupVersion().String() == m.APIVersion {
+			return v
+		}
+	}
+	return nil
+}

@@ -14,7 +14,11 @@
 // order, all events of one revision in one batch, or ends with errs.Gone. Every method may be called concurrently.
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/knarr/knarr/internal/errs"
+)
 
 // KV is one key at one revision. Value is shared: do not write to it.
 type KV struct {
@@ -74,7 +78,9 @@ type Store interface {
 	// Range reads the keys that start with prefix.
 	Range(ctx context.Context, prefix string, o RangeOptions) (Page, error)
 	// Txn applies ops at one new revision if all conds hold, else nothing. failed is the current state of the keys of
-	// conds that did not hold (a missing key has ModRevision 0); it is empty when the transaction was applied.
+	// conds that did not hold (a missing key has ModRevision 0); it is empty when the transaction was applied. rev is then
+	// the new revision, or the current one if the ops had nothing to do (deletions of missing keys). A key may be written
+	// once in a transaction (errs.Invalid). After errs.Unavailable it is not known whether the transaction was applied.
 	Txn(ctx context.Context, conds []Cond, ops []Op) (rev int64, failed []KV, err error)
 	// Watch sends batches for keys with prefix that happen after revision from (0: from now), until ctx ends or the watch
 	// is lost; then the channel is closed and the returned function tells why (errs.Gone: from was compacted).
@@ -82,8 +88,21 @@ type Store interface {
 	Watch(ctx context.Context, prefix string, from int64) (<-chan Batch, func() error, error)
 	// Progress asks that every open watch be told soon how far the store has come.
 	Progress(ctx context.Context) error
-	// Compact forgets history before rev.
+	// Compact forgets history before rev: reads of older revisions, and watches that have not come so far, get errs.Gone.
+	// So does Compact itself, if it was compacted to rev already; a future rev is errs.Invalid.
 	Compact(ctx context.Context, rev int64) error
 	// Close releases what Open took. Open watches end.
 	Close() error
+}
+
+// CheckOps refuses transactions that the contract forbids. For implementations.
+func CheckOps(ops []Op) error {
+	seen := make(map[string]bool, len(ops))
+	for _, op := range ops {
+		if seen[op.Key] {
+			return errs.New(errs.Invalid, "the transaction writes %s twice", op.Key)
+		}
+		seen[op.Key] = true
+	}
+	return nil
 }

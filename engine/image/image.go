@@ -30,6 +30,9 @@ type Image struct {
 	Local       bool            // built, loaded, imported or committed here: this store is its origin
 	Parent      digest.Digest   // the image it was built or committed from, "" if unknown
 	Cache       bool            // made by a build step, kept for the next build; hidden from plain lists
+
+	record imageRecord
+	chain  []digest.Digest // chainIDs, bottom first
 }
 
 // Dangling reports whether nothing names the image.
@@ -56,6 +59,7 @@ func ParseName(name string) (reference.Named, error) {
 
 // InitFiles says what the init layer of a snapshot holds: what the engine, not the image, puts into a root file system.
 type InitFiles struct {
+	None       bool     // leave the init layer empty: for work on an image, not a container
 	Hosts      []byte   // /etc/hosts; nil leaves an empty file to mount over
 	ResolvConf []byte   // /etc/resolv.conf, likewise
 	Hostname   []byte   // /etc/hostname, likewise
@@ -69,6 +73,7 @@ type Snapshot struct {
 	Image digest.Digest // the image it was made from; "" for scratch
 	Dir   string        // host folder that holds init, rw and work
 	RW    string        // host folder of the read-write layer
+	Lower []string      // host folders below it as overlayfs stacks them, top first; the first is the init layer
 }
 
 // A ChangeKind is how a path of a container differs from its image.

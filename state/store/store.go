@@ -95,8 +95,17 @@ type Store interface {
 	Close() error
 }
 
+// The bounds of a transaction.
+const (
+	MaxOps   = 10_000
+	MaxBytes = 8 << 20
+)
+
 // CheckOps refuses transactions that the contract forbids. For implementations.
 func CheckOps(ops []Op) error {
+	if len(ops) > MaxOps {
+		return errs.New(errs.TooLarge, "the transaction has %d writes, the limit is %d", len(ops), MaxOps)
+	}
 	seen := make(map[string]bool, len(ops))
 	for _, op := range ops {
 		if seen[op.Key] {

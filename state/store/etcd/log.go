@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapTo is a zap logger that writes to log. etcd tells at Info what only its developers ask for, and warns of slow disks by
+// the line, so all of it is one level quieter here, but for errors.
+func zapTo(log *slog.Logger) *zap.Logger { return zap.New(&core{log: log}) }
+
+type core struct {
+	log   *slog.Logger
+	attrs []any
+}
+
+func level(l zapcore.Level) slog.Level {
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return slog.LevelError
+	case l == zapcore.WarnLevel:
+		return slog.LevelInfo
+	case l == zapcore.InfoLevel:
+		return slog.LevelDebug
+	}
+	return slog.LevelDebug - 4
+}
+
+func attrs(fields []zapcore.Field) []any {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	out := make([]any, 0, len(enc.Fields))
+	for k, v := range enc.Fields {
+		out = append(out, slog.Any(k, v))
+	}
+	return out
+}
+
+// Enabled is asked with a background context: zap has none.
+func (c *core) Enabled(l zapcore.Level) bool { return c.log.Enabled(context.TODO(), level(l)) }
+
+func (c *core) With(fields []zapcore.Field) zapcore.Core {
+	return &core{log: c.log, attrs: append(append([]any(nil), c.attrs...), attrs(fields)...)}
+}
+
+func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	c.log.Log(context.TODO(), level(e.Level), "etcd: "+e.Message, append(attrs(fields), c.attrs...)...)
+	return nil
+}
+
+func (c *core) Sync() error { return nil }

@@ -87,8 +87,8 @@ type Attachment struct {
 
 // Endpoint is a sandbox's place on a network.
 type Endpoint struct {
-	Version   int              `json:"version"`   // of the file format: 1
-	ID        string           `json:"id"`        // 64 hexadecimal digits
+	Version   int              `json:"version"` // of the file format: 1
+	ID        string           `json:"id"`      // 64 hexadecimal digits
 	NetworkID string           `json:"networkID"`
 	Network   string           `json:"network"` // the network's name
 	Sandbox   string           `json:"sandbox"`

@@ -4,7 +4,7 @@
 // controllers, the scheduler, the kubelet, the proxy and dns.
 //
 // One Source feeds a Cache: the store's own watch over /registry/ (FromStore, in the API server's process), or list-watch
-// over HTTP (FromAPI, elsewhere). Each batch of changes makes a new Snapshot by copying only the paths that changed;
+// over HTTP (client.ListWatch, elsewhere). Each batch of changes makes a new Snapshot by copying only the paths that changed;
 // readers take the newest by one atomic load and never lock. An object's bytes in each encoding are made at most once per
 // revision and shared by every GET, LIST and WATCH.
 //
@@ -16,8 +16,8 @@
 // found and reported.
 //
 // Goroutines: Run is the one writer. Files: entry.go (an object and its encodings), snapshot.go and index.go (reading),
-// typed.go (reading by Go type), apply.go (writing), history.go (watching), codec.go (the stored form), storesource.go and
-// apisource.go (the two sources).
+// typed.go (reading by Go type), apply.go (writing), history.go (watching), codec.go (the stored form), storesource.go (the store
+// as a source), verify.go.
 package cache
 
 import (

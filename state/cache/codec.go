@@ -60,6 +60,18 @@ func Envelope(apiVersion, kind string, raw []byte) ([]byte, error) {
 	return b, nil
 }
 
+// OpenEnvelope undoes Envelope: u gets the kind, raw is the object's protobuf. proto is false, and
+// nothing else done, when value does not start as an envelope does.
+func OpenEnvelope(value []byte, u *runtime.Unknown) (raw []byte, proto bool, err error) {
+	if !bytes.HasPrefix(value, protoMagic[:]) {
+		return nil, false, nil
+	}
+	if err := u.Unmarshal(value[len(protoMagic):]); err != nil {
+		return nil, true, fmt.Errorf("envelope: %w", err)
+	}
+	return u.Raw, true, nil
+}
+
 // Decode reads what Encode made: an object of the hub version. A value of another served version, as an older program may
 // have stored it, is converted.
 func Decode(t *kinds.Type, value []byte) (kinds.Object, error) {
@@ -73,12 +85,11 @@ func Decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 
 func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 	var u runtime.Unknown
-	proto := bytes.HasPrefix(value, protoMagic[:])
-	if proto {
-		if err := u.Unmarshal(value[len(protoMagic):]); err != nil {
-			return nil, fmt.Errorf("envelope: %w", err)
-		}
-	} else if err := json.Unmarshal(value, &u.TypeMeta); err != nil {
+	raw, proto, err := OpenEnvelope(value, &u)
+	if err == nil && !proto {
+		err = json.Unmarshal(value, &u.TypeMeta)
+	}
+	if err != nil {
 		return nil, err
 	}
 	v := version(t, u.TypeMeta)
@@ -96,7 +107,7 @@ func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s has no protobuf form", t.Kind)
 	}
-	if err := m.Unmarshal(u.Raw); err != nil {
+	if err := m.Unmarshal(raw); err != nil {
 		return nil, err
 	}
 	return v.ToHub(obj), nil

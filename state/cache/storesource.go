@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/knarr/knarr/internal/backoff"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/store"
 )
@@ -29,7 +30,20 @@ func (s *storeSource) Progress(ctx context.Context) error { return s.store.Progr
 
 // Run reads and follows; when the watch is lost it begins anew, which the cache turns into the changes that were missed.
 func (s *storeSource) Run(ctx context.Context, feed func(Batch)) error {
-	return retry(ctx, s.log, "follow the store", func() (progressed bool, err error) { return s.follow(ctx, feed) })
+	pause := backoff.Pause{First: 10 * time.Millisecond, Max: 10 * time.Second}
+	for {
+		followed, err := s.follow(ctx, feed)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if followed {
+			pause.Reset()
+		}
+		s.log.Warn("the watch of the store ended; reading it anew", "err", err)
+		if err := pause.Wait(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // pageSize bounds how much of the store is in memory twice while it is read.
@@ -96,28 +110,4 @@ func (s *storeSource) update(kv *store.KV, deleted bool) (Update, bool) {
 	}
 	u.Object = obj
 	return u, true
-}
-
-// retry calls f until ctx ends, with growing pauses while it makes no progress.
-func retry(ctx context.Context, log *slog.Logger, what string, f func() (progressed bool, err error)) error {
-	const first, last = 10 * time.Millisecond, 10 * time.Second
-	pause := first
-	for {
-		progressed, err := f()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if progressed {
-			pause = first
-		}
-		log.Warn(what+": it ended, beginning anew", "err", err, "pause", pause)
-		t := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
-		case <-t.C:
-		}
-		pause = min(2*pause, last)
-	}
 }

@@ -26,7 +26,9 @@ func List[T any](s *Snapshot, ns string) iter.Seq[*T] {
 }
 
 // Owned yields the objects of a Go type that name uid as an owner.
-func Owned[T any](s *Snapshot, uid types.UID) iter.Seq[*T] { return Indexed[T](s, ByOwner, string(uid)) }
+func Owned[T any](s *Snapshot, uid types.UID) iter.Seq[*T] {
+	return Indexed[T](s, ByOwner, string(uid))
+}
 
 // Indexed is Snapshot.ByIndex by Go type: cache.Indexed[corev1.Pod](s, cache.ByNode, "node-1").
 func Indexed[T any](s *Snapshot, ix Index, value string) iter.Seq[*T] {

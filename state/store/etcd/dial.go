@@ -33,7 +33,7 @@ func Open(ctx context.Context, r Remote, log *slog.Logger) (*Store, error) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: r.Endpoints, TLS: r.TLS, Username: r.Username, Password: r.Password,
 		DialTimeout: dialWithin, DialKeepAliveTime: keepaliveEvery, DialKeepAliveTimeout: keepaliveWait,
-		MaxCallSendMsgSize: 2 * store.MaxBytes, Logger: zapTo(log), RejectOldCluster: true,
+		MaxCallSendMsgSize: 2 * store.MaxBytes, Logger: zapTo(log),
 	})
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "connect to etcd at %v: %w", r.Endpoints, err)

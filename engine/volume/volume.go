@@ -10,8 +10,9 @@
 // user id (a container's), and the caller repeats Acquire for what it finds at its own start. Bind mounts of host paths
 // are no volumes and never come here.
 //
-// CopyUp, which fills a new volume from the image's folder, treats the root filesystem as hostile: every step is relative
-// to an open root (CVE-2022-23648), links are copied as links, and nothing is ever followed out of it.
+// CopyUp, which fills an empty volume from the image's folder, treats the root filesystem as hostile: every step is relative
+// to an open folder (CVE-2022-23648), links are copied as links, and nothing is ever followed out of it. It copies to
+// <Dir>/<name>/.copy first and puts that in place by a rename, so that a crash never leaves half of it.
 //
 // Invariants: data/ is removed only when no user is known; a name is a plain file name. No goroutines. All methods may be
 // called concurrently.
@@ -27,6 +28,5 @@ type Volume struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	Options   map[string]string `json:"options,omitempty"`
 	Anonymous bool              `json:"anonymous,omitempty"` // made without a name: rm -v and --rm remove it
-	Populated bool              `json:"populated,omitempty"` // CopyUp was done, or found content; it is done once
 	Created   time.Time         `json:"created"`
 }

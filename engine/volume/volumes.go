@@ -3,8 +3,23 @@
 package volume
 
 import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -15,41 +30,256 @@ type Config struct {
 }
 
 // Volumes is every volume of one instance.
-type Volumes struct{}
+type Volumes struct {
+	dir string
+	log *slog.Logger
 
-var errSoon = errs.New(errs.Unsupported, "volumes are being built") // replaced by the next commit
+	mu      sync.Mutex // guards the fields below and every change on disk
+	volumes map[string]*Volume
+	users   map[string]map[string]bool // volume -> who
+}
 
-// Open reads the volumes and finishes interrupted removals.
-func Open(cfg Config) (*Volumes, error) { return nil, errSoon }
+const (
+	driverLocal  = "local"
+	descFile     = "volume.json"
+	dataDir      = "data"
+	copyDir      = ".copy"    // CopyUp on its way
+	removePrefix = ".remove-" // the plan of a removal
+)
+
+// Open reads the volumes and finishes interrupted removals and copies.
+func Open(cfg Config) (*Volumes, error) {
+	v := &Volumes{dir: cfg.Dir, log: cfg.Log, volumes: map[string]*Volume{}, users: map[string]map[string]bool{}}
+	if v.log == nil {
+		v.log = slog.New(slog.DiscardHandler)
+	}
+	if err := v.load(); err != nil {
+		return nil, fmt.Errorf("open volumes in %s: %w", cfg.Dir, err)
+	}
+	return v, nil
+}
+
+func (v *Volumes) load() error {
+	if err := os.MkdirAll(v.dir, 0o711); err != nil { // containers' users pass through, but cannot list
+		return err
+	}
+	if err := atomicfile.Sweep(v.dir); err != nil {
+		return err
+	}
+	plans, err := filepath.Glob(filepath.Join(v.dir, removePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, plan := range plans {
+		if err := v.finishRemoval(strings.TrimPrefix(filepath.Base(plan), removePrefix)); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(v.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := v.loadOne(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *Volumes) loadOne(name string) error {
+	dir := filepath.Join(v.dir, name)
+	var vol Volume
+	err := atomicfile.ReadJSON(filepath.Join(dir, descFile), &vol)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// A creation that was never acknowledged has at most an empty data folder; Remove refuses anything else.
+		os.Remove(filepath.Join(dir, dataDir))
+		os.Remove(dir)
+		return nil
+	case err != nil:
+		return err
+	case vol.Version != 1 || vol.Name != name:
+		return errs.New(errs.Invalid, "%s: version %d of volume %q is not one this Knarr can read", dir, vol.Version, vol.Name)
+	}
+	if err := errors.Join(atomicfile.Sweep(dir), os.RemoveAll(filepath.Join(dir, copyDir))); err != nil {
+		return err
+	}
+	v.volumes[name] = &vol
+	return nil
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 
 // Create makes a volume, or returns the one of that name if it is there already (as Docker does); another driver is
 // errs.Conflict. An empty name makes an anonymous volume with a random name of 64 hexadecimal digits.
 func (v *Volumes) Create(name, driver string, labels, opts map[string]string) (Volume, error) {
-	return Volume{}, errSoon
+	anonymous := name == ""
+	if anonymous {
+		b := make([]byte, 32)
+		rand.Read(b) // never fails
+		name = hex.EncodeToString(b)
+	}
+	if !validName.MatchString(name) {
+		return Volume{}, errs.New(errs.Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed; to pass a host folder, use an absolute path", name, name)
+	}
+	if driver == "" {
+		driver = driverLocal
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if have := v.volumes[name]; have != nil {
+		if have.Driver != driver {
+			return Volume{}, errs.New(errs.Conflict, "volume %s exists with driver %s, not %s", name, have.Driver, driver)
+		}
+		return have.copy(), nil
+	}
+	if driver != driverLocal {
+		return Volume{}, errs.New(errs.NotFound, "create %s: there is no volume driver %q, only %q", name, driver, driverLocal)
+	}
+	if len(opts) > 0 {
+		return Volume{}, errs.New(errs.Unsupported, "create %s: the options %s of the local driver are not supported yet", name, slices.Sorted(maps.Keys(opts)))
+	}
+	vol := &Volume{Version: 1, Name: name, Driver: driver, Labels: maps.Clone(labels), Anonymous: anonymous, Created: time.Now().UTC()}
+	if err := v.create(vol); err != nil {
+		return Volume{}, fmt.Errorf("create volume %s: %w", name, err)
+	}
+	v.volumes[name] = vol
+	return vol.copy(), nil
+}
+
+// create writes the description last: the volume exists from then on.
+func (v *Volumes) create(vol *Volume) error {
+	dir := filepath.Join(v.dir, vol.Name)
+	if err := os.MkdirAll(filepath.Join(dir, dataDir), 0o755); err != nil {
+		return err
+	}
+	// The umask must not decide what containers may do.
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Join(dir, dataDir), 0o755)); err != nil {
+		return err
+	}
+	if err := atomicfile.WriteJSON(filepath.Join(dir, descFile), vol, 0o600); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(v.dir)
 }
 
 // Get returns a volume, or errs.NotFound.
-func (v *Volumes) Get(name string) (Volume, error) { return Volume{}, errSoon }
+func (v *Volumes) Get(name string) (Volume, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	vol, err := v.get(name)
+	if err != nil {
+		return Volume{}, err
+	}
+	return vol.copy(), nil
+}
+
+func (v *Volumes) get(name string) (*Volume, error) {
+	if vol := v.volumes[name]; vol != nil {
+		return vol, nil
+	}
+	return nil, errs.New(errs.NotFound, "no such volume: %s", name)
+}
 
 // List returns all volumes, by name.
-func (v *Volumes) List() []Volume { return nil }
+func (v *Volumes) List() []Volume {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := make([]Volume, 0, len(v.volumes))
+	for _, vol := range v.volumes {
+		out = append(out, vol.copy())
+	}
+	slices.SortFunc(out, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
 
 // Path returns the folder to mount, or errs.NotFound.
-func (v *Volumes) Path(name string) (string, error) { return "", errSoon }
+func (v *Volumes) Path(name string) (string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, err := v.get(name); err != nil {
+		return "", err
+	}
+	return v.path(name), nil
+}
+
+func (v *Volumes) path(name string) string { return filepath.Join(v.dir, name, dataDir) }
 
 // Remove removes a volume that nobody uses; in use is errs.Conflict.
-func (v *Volumes) Remove(name string) error { return errSoon }
+func (v *Volumes) Remove(name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, err := v.get(name); err != nil {
+		return err
+	}
+	if users := v.userList(name); len(users) > 0 {
+		return errs.New(errs.Conflict, "remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
+	}
+	if err := atomicfile.Write(v.plan(name), nil, 0o600); err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	delete(v.volumes, name)
+	if err := v.finishRemoval(name); err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	return nil
+}
+
+func (v *Volumes) plan(name string) string { return filepath.Join(v.dir, removePrefix+name) }
+
+// finishRemoval does what a plan says; doing it twice does no harm. os.RemoveAll never follows a link.
+func (v *Volumes) finishRemoval(name string) error {
+	if !validName.MatchString(name) {
+		return errs.New(errs.Invalid, "%s is no plan of ours", v.plan(name))
+	}
+	if err := os.RemoveAll(filepath.Join(v.dir, name)); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(v.dir); err != nil {
+		return err
+	}
+	return os.Remove(v.plan(name))
+}
 
 // Acquire says that user (a container's id) uses the volume. Saying it again changes nothing.
-func (v *Volumes) Acquire(name, user string) error { return errSoon }
+func (v *Volumes) Acquire(name, user string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, err := v.get(name); err != nil {
+		return err
+	}
+	if v.users[name] == nil {
+		v.users[name] = map[string]bool{}
+	}
+	v.users[name][user] = true
+	return nil
+}
 
 // Release takes back what Acquire said. Unknown volume or user is no error.
-func (v *Volumes) Release(name, user string) {}
+func (v *Volumes) Release(name, user string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.users[name], user)
+	if len(v.users[name]) == 0 {
+		delete(v.users, name)
+	}
+}
 
 // Users lists who uses a volume.
-func (v *Volumes) Users(name string) []string { return nil }
+func (v *Volumes) Users(name string) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.userList(name)
+}
 
-// CopyUp fills a volume that was never populated from path inside rootfs (the container's root as mounted or an
-// image's): owner, mode, times, xattrs, links, hard links, devices. The volume's own folder takes the owner and mode of
-// path. A path that is missing or no folder copies nothing.
-func (v *Volumes) CopyUp(name, rootfs, path string) error { return errSoon }
+func (v *Volumes) userList(name string) []string { return slices.Sorted(maps.Keys(v.users[name])) }
+
+func (vol *Volume) copy() Volume {
+	out := *vol
+	out.Labels, out.Options = maps.Clone(vol.Labels), maps.Clone(vol.Options)
+	return out
+}

@@ -4,8 +4,13 @@ package build
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
@@ -19,7 +24,7 @@ type Runner interface {
 
 // RunStep is what a Runner gets.
 type RunStep struct {
-	Key         string   // unique for this step, usable as a container ID
+	Key         string   // unique for this step, usable as a container ID; also the snapshot's key
 	Rootfs      string   // host path of the mounted root file system, writable
 	Args        []string // never empty
 	Env         []string // "K=V", complete
@@ -44,12 +49,17 @@ type Config struct {
 type Builder struct{ cfg Config }
 
 // New checks nothing on disk and starts nothing.
-func New(cfg Config) *Builder { return &Builder{cfg: cfg} }
+func New(cfg Config) *Builder {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Builder{cfg: cfg}
+}
 
 // Request is one build.
 type Request struct {
 	Context    io.Reader         // a tar, plain or compressed; or nil
-	ContextDir string            // a host folder, used if Context is nil
+	ContextDir string            // a host folder, used if Context is nil; "" is an empty context
 	Dockerfile string            // path in the context; "" is "Dockerfile"
 	Source     []byte            // the Dockerfile itself, if it is not in the context
 	Tags       []string          // names for the result
@@ -64,7 +74,82 @@ type Request struct {
 	Progress   io.Writer // classic builder's text; nil for none
 }
 
-// Build runs the request and answers the image.
+// Folders of a Builder.
+const (
+	cacheDir = "cache"
+	workDir  = "work" // contexts and mount points of running builds; emptied by Recover
+)
+
+// keyPrefix begins the key of each snapshot a build makes.
+const keyPrefix = "build-"
+
+// Recover removes what builds left when the daemon was killed. Call it at start, before Build.
+func (b *Builder) Recover() error {
+	root := filepath.Join(b.cfg.Dir, workDir)
+	mounts, err := filepath.Glob(filepath.Join(root, "*", "mnt-*"))
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if err := b.cfg.Images.Unmount(m); err != nil {
+			return fmt.Errorf("recover builds: %w", err)
+		}
+	}
+	for _, key := range b.cfg.Images.Snapshots() {
+		if strings.HasPrefix(key, keyPrefix) {
+			if err := b.cfg.Images.RemoveSnapshot(key); err != nil {
+				return fmt.Errorf("recover builds: %w", err)
+			}
+		}
+	}
+	return os.RemoveAll(root)
+}
+
+// Build runs the request and answers the image. A failed build gives no name; its finished steps stay in the cache.
 func (b *Builder) Build(ctx context.Context, r Request) (image.Image, error) {
-	return image.Image{}, errs.New(errs.Unsupported, "build: being written")
+	for _, t := range r.Tags {
+		if _, err := image.ParseName(t); err != nil {
+			return image.Image{}, err
+		}
+	}
+	if r.Progress == nil {
+		r.Progress = io.Discard
+	}
+	if r.Dockerfile == "" {
+		r.Dockerfile = "Dockerfile"
+	}
+	if r.Network == "" {
+		r.Network = "default"
+	}
+	for _, d := range []string{cacheDir, workDir} {
+		if err := os.MkdirAll(filepath.Join(b.cfg.Dir, d), 0o700); err != nil {
+			return image.Image{}, err
+		}
+	}
+	work, err := os.MkdirTemp(filepath.Join(b.cfg.Dir, workDir), "build-")
+	if err != nil {
+		return image.Image{}, err
+	}
+	e := &execution{b: b, req: r, work: work, id: strings.ToLower(rand.Text()[:12])}
+	defer e.close()
+	return e.run(ctx)
+}
+
+// hostPlatform is this machine's.
+func (e *execution) targetPlatform() string {
+	if e.req.Platform != "" {
+		return e.req.Platform
+	}
+	return hostPlatform()
+}
+
+func (e *execution) compile() (Graph, error) {
+	src := e.req.Source
+	if src == nil {
+		var err error
+		if src, err = e.source.readFile(e.req.Dockerfile, maxDockerfile); err != nil {
+			return Graph{}, errs.New(errs.Invalid, "cannot read the Dockerfile %q in the build context: %w", e.req.Dockerfile, err)
+		}
+	}
+	return Compile(src, Args{Build: e.req.Args, Target: e.req.Target, File: e.req.Dockerfile, TargetPlatform: e.targetPlatform(), BuildPlatform: hostPlatform()})
 }

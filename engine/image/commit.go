@@ -25,6 +25,7 @@ import (
 // CommitOptions describe the image that CommitSnapshot makes.
 type CommitOptions struct {
 	Config    *ContainerConfig // nil: the parent's
+	Spec      *Spec            // in place of Config: the whole config, to which RootFS, Created and a history entry are added
 	Author    string
 	Message   string // history comment
 	CreatedBy string // history created_by
@@ -110,8 +111,14 @@ func (s *Store) commit(ctx context.Context, key string, o CommitOptions) (Image,
 	if err != nil {
 		return Image{}, err
 	}
+	if o.Spec != nil {
+		sp = *o.Spec
+	}
 	now := time.Now().UTC()
-	sp.Created, sp.Author = &now, o.Author
+	sp.Created = &now
+	if o.Author != "" || o.Spec == nil {
+		sp.Author = o.Author
+	}
 	if o.Config != nil {
 		sp.Config = *o.Config
 	}

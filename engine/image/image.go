@@ -57,6 +57,9 @@ func ParseName(name string) (reference.Named, error) {
 	return reference.TagNameOnly(n), nil
 }
 
+// FamiliarString is a reference as people type it: without the default registry.
+func FamiliarString(n reference.Named) string { return reference.FamiliarString(n) }
+
 // InitFiles says what the init layer of a snapshot holds: what the engine, not the image, puts into a root file system.
 type InitFiles struct {
 	None       bool     // leave the init layer empty: for work on an image, not a container

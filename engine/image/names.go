@@ -180,6 +180,34 @@ func (s *Store) Tag(ref, name string) error {
 	return s.setNames(img.ID, []string{name})
 }
 
+// Promote makes a build step's result an image of its own right and gives it names, all in one go.
+func (s *Store) Promote(id digest.Digest, names []string) (Image, error) {
+	for _, n := range names {
+		if _, err := parseTag(n); err != nil {
+			return Image{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	img := s.images[id]
+	if img == nil {
+		return Image{}, notFound(string(id))
+	}
+	rec := img.record
+	rec.Cache = false
+	if len(names) > 0 {
+		rec.Tagged = time.Now().UTC()
+	}
+	img, err := s.writeRecord(rec)
+	if err != nil {
+		return Image{}, err
+	}
+	if err := s.setNames(id, names); err != nil {
+		return Image{}, err
+	}
+	return s.view(img), nil
+}
+
 // setNames points names to id. It needs mu.
 func (s *Store) setNames(id digest.Digest, names []string) error {
 	if len(names) == 0 {

@@ -243,3 +243,18 @@ func readXattrs(fd int) (map[string]string, error) {
 	}
 	return recs, nil
 }
+
+// CopyXattrs copies the attributes a layer may carry from one open file to another.
+func CopyXattrs(from, to int) error {
+	recs, err := readXattrs(from)
+	if err != nil {
+		return err
+	}
+	for k, v := range recs {
+		name := strings.TrimPrefix(k, paxXattr)
+		if err := unix.Fsetxattr(to, name, []byte(v), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("set attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}

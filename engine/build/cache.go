@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/knarr/knarr/internal/atomicfile"
+)
+
+// cacheRecord is cache/<key>.json: what a step made. It is a hint: the image it names may have been removed since.
+type cacheRecord struct {
+	Version int           `json:"version"`
+	Image   digest.Digest `json:"image"`
+}
+
+// cacheKey identifies a step: the image it starts from and everything its result depends on.
+func cacheKey(parent digest.Digest, parts ...string) string {
+	h := sha256.New()
+	for _, p := range append([]string{"1", string(parent)}, parts...) { // 1: the version of this function
+		fmt.Fprintf(h, "%d:%s,", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// configHash tells configs apart that the text of an instruction does not.
+func (r *stageRun) configHash() string {
+	data, err := json.Marshal(r.cfg.Config)
+	if err != nil {
+		return err.Error() // cannot be: the type has only strings, numbers and maps of them
+	}
+	return string(data) + r.cfg.Author
+}
+
+func (b *Builder) cacheFile(key string) string {
+	return filepath.Join(b.cfg.Dir, cacheDir, key+".json")
+}
+
+// cached takes over an earlier build's result of the same step.
+func (r *stageRun) cached(key string) bool {
+	if r.e.req.NoCache {
+		return false
+	}
+	var rec cacheRecord
+	if err := atomicfile.ReadJSON(r.e.b.cacheFile(key), &rec); err != nil {
+		return false // none, or torn by a crash: both mean the step is run
+	}
+	if rec.Image.Validate() != nil {
+		return false
+	}
+	img, err := r.e.b.cfg.Images.Get(string(rec.Image))
+	if err != nil || img.Parent != r.img.ID {
+		return false
+	}
+	r.img, r.cfg = img, cloneSpec(img.Config)
+	r.e.printf(" ---> Using cache\n")
+	return true
+}
+
+// remember is not durable on purpose: what a power cut takes is built again.
+func (b *Builder) remember(key string, id digest.Digest) error {
+	data, err := json.Marshal(cacheRecord{Version: 1, Image: id})
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(b.cacheFile(key), data, 0o600)
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/knarr/knarr/engine/cgroup"
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -160,4 +161,13 @@ func (r Runtime) Processes(id string) ([]int, error) {
 		return nil, err
 	}
 	return g.Procs()
+}
+
+// Group is the container's cgroup.
+func (r Runtime) Group(id string) (*cgroup.Cgroup, error) {
+	s, err := r.load(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.group()
 }

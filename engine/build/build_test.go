@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,18 +15,48 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
 )
 
-// chrootRunner executes for real: in the root file system and its own mount namespace.
+// chrootRunner executes for real: this test binary starts again in its own mount namespace, gives the root file system a
+// /proc and a /dev, changes root and becomes the command.
 type chrootRunner struct{ runs int }
+
+const insideEnv = "KNARR_TEST_ROOTFS"
+
+func TestMain(m *testing.M) {
+	if root := os.Getenv(insideEnv); root != "" {
+		fmt.Fprintln(os.Stderr, "test runner:", inside(root, os.Args[1], os.Args[2:]))
+		os.Exit(125)
+	}
+	os.Exit(m.Run())
+}
+
+func inside(root, dir string, args []string) error {
+	os.Unsetenv(insideEnv)
+	if err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", root+"/proc", "proc", 0, ""),
+		unix.Mount("tmpfs", root+"/dev", "tmpfs", 0, ""),
+		os.Symlink("/proc/self/fd/0", root+"/dev/stdin"),
+		unix.Chroot(root), unix.Chdir(dir)); err != nil {
+		return err
+	}
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return unix.Exec(path, args, os.Environ())
+}
 
 func (c *chrootRunner) Run(ctx context.Context, s RunStep) (int, error) {
 	c.runs++
-	cmd := exec.CommandContext(ctx, s.Args[0], s.Args[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.Env, s.Dir, s.Stdin, s.Stdout, s.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: s.Rootfs, Cloneflags: syscall.CLONE_NEWNS}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{s.Dir}, s.Args...)...)
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = append(slices.Clone(s.Env), insideEnv+"="+s.Rootfs), s.Stdin, s.Stdout, s.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

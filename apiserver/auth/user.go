@@ -50,3 +50,12 @@ func (u User) In(group string) bool {
 	}
 	return false
 }
+
+// NodeName is the node whose kubelet u is.
+func NodeName(u User) (string, bool) {
+	const prefix = "system:node:"
+	if !u.In(Nodes) || len(u.Name) <= len(prefix) || u.Name[:len(prefix)] != prefix {
+		return "", false
+	}
+	return u.Name[len(prefix):], true
+}

@@ -51,6 +51,8 @@ const (
 	listPage = 500
 	// A watch is ended by the server after a random time between these, so that clients spread over its replicas.
 	watchLeast, watchMost = 5 * time.Minute, 10 * time.Minute
+	// A watch that lasted this long was no failure.
+	settled = time.Second
 )
 
 // Progress does nothing: the protocol has no such request; bookmarks come by themselves.
@@ -83,12 +85,14 @@ func (l *ListWatch) kind(ctx context.Context, s Selection, feed func(cache.Batch
 			rev, err = l.list(ctx, s, feed)
 		}
 		if err == nil {
-			pause.Reset()
+			began := time.Now()
 			rev, err = l.watch(ctx, s, rev, feed)
+			if time.Since(began) > settled {
+				pause.Reset()
+			}
 		}
 		switch {
 		case err == nil: // the server ended the watch in good order
-			continue
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errs.Gone):

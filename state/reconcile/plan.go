@@ -1,17 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reconcile is the control loop, written once: queue, observe, decide, apply, back off, explain.
-//
-// A controller is a value: which changes concern which keys, a function that observes one key in one snapshot, and a pure
-// function that decides. The loop keeps the five laws:
-//
-//  1. Level, not edge: a key says only "look again"; the event is never an argument.
-//  2. One snapshot a pass: everything Observe reads is of one revision.
-//  3. Read your writes: a key is not decided before the cache has reached the last revision that was written for it.
-//  4. The plan is complete: the applier makes no choices; the first failed action ends the pass and all is decided anew.
-//  5. Decide converges: with its actions applied to a model world, passes end in an empty plan.
-//
-// It owns the queue and its workers; it keeps no object. Objects inside snapshots and plans are shared and read-only.
 package reconcile
 
 import (
@@ -39,8 +27,11 @@ type Action interface{ action() }
 // Create makes an object. One that exists already ends the pass, as any failure does.
 type Create struct{ Object kinds.Object }
 
-// Update replaces an object; its resourceVersion is the precondition.
-type Update struct{ Object kinds.Object }
+// Update replaces an object, or a subresource of it ("finalize"); its resourceVersion is the precondition.
+type Update struct {
+	Object      kinds.Object
+	Subresource string
+}
 
 // Delete removes an object if it still has that UID (and, if set, that resourceVersion).
 type Delete struct {
@@ -52,6 +43,13 @@ type Delete struct {
 // UpdateStatus writes the status of another object than Plan.Status's.
 type UpdateStatus struct{ Object kinds.Object }
 
+// Post creates a subresource of an object ("eviction", "binding").
+type Post struct {
+	Object      kinds.Object // whose: type, namespace, name are read from it
+	Subresource string
+	Body        kinds.Object
+}
+
 // Event tells people. The same event again within a while is counted, not repeated.
 type Event struct {
 	Regarding       kinds.Object
@@ -62,9 +60,34 @@ type Event struct {
 // Batch applies its actions in parallel; it is done when all are, and fails with all their errors.
 type Batch struct{ Actions []Action }
 
+// Empty: nothing is to be written. Events and Again do not count.
+func (p *Plan) Empty() bool {
+	if p.Status != nil {
+		return false
+	}
+	for _, a := range p.Actions {
+		if !quiet(a) {
+			return false
+		}
+	}
+	return true
+}
+
+func quiet(a Action) bool {
+	switch a := a.(type) {
+	case Event:
+		return true
+	case Batch:
+		p := Plan{Actions: a.Actions}
+		return p.Empty()
+	}
+	return false
+}
+
 func (Create) action()       {}
 func (Update) action()       {}
 func (Delete) action()       {}
 func (UpdateStatus) action() {}
+func (Post) action()         {}
 func (Event) action()        {}
 func (Batch) action()        {}

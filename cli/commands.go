@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import "github.com/spf13/cobra"
+
+// commands lists every command, in the order of the help text.
+func (e *env) commands() []*cobra.Command {
+	return []*cobra.Command{
+		e.up(), e.down(), e.status(), e.kubectl(), e.stopAllCommand(),
+		e.run(), e.create(), e.exec(), e.attach(), e.ps(), e.logs(), e.inspect(), e.wait(),
+		e.start(), e.stop(), e.restart(), e.kill(), e.pause(), e.unpause(), e.rename(), e.rm(), e.top(), e.diff(), e.commit(), e.cp(),
+		e.build(), e.images(), e.pull(), e.push(), e.tag(), e.load(), e.save(), e.rmi(), e.history(),
+		e.volume(), e.network(), e.events(), e.info(), e.versionCommand(),
+	}
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dcontainer "github.com/moby/moby/api/types/container"
+	dmount "github.com/moby/moby/api/types/mount"
+	dnetwork "github.com/moby/moby/api/types/network"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/errs"
+)
+
+func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+	var req dcontainer.CreateRequest
+	if err := readJSON(r, &req); err != nil {
+		return err
+	}
+	spec, err := specOf(r.URL.Query().Get("name"), req)
+	if err != nil {
+		return err
+	}
+	if req.HostConfig != nil && req.HostConfig.PublishAllPorts {
+		if err := s.publishAll(&spec); err != nil {
+			return err
+		}
+	}
+	if spec.Mounts, err = s.mountsFrom(spec.Mounts, req.HostConfig); err != nil {
+		return err
+	}
+	c, err := s.Containers.Create(r.Context(), spec)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, dcontainer.CreateResponse{ID: c.ID, Warnings: []string{}})
+}
+
+// specOf translates a create request. It lists every fault it finds.
+func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
+	c, h := req.Config, req.HostConfig
+	if c == nil {
+		return container.Spec{}, errs.New(errs.Invalid, "config cannot be empty in order to create a container")
+	}
+	if h == nil {
+		h = &dcontainer.HostConfig{}
+	}
+	var faults []string
+	bad := func(err error) {
+		if err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
+	spec := container.Spec{
+		Name: name, Image: c.Image, Labels: c.Labels, Annotations: h.Annotations,
+		Cmd: c.Cmd, Env: c.Env, Dir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
+		Hostname: c.Hostname, Domainname: c.Domainname, Terminal: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
+		StopSignal: c.StopSignal, Init: h.Init != nil && *h.Init, ShmSize: h.ShmSize, Tmpfs: h.Tmpfs,
+		Restart:    container.RestartPolicy{Name: string(h.RestartPolicy.Name), MaxRetries: h.RestartPolicy.MaximumRetryCount},
+		AutoRemove: h.AutoRemove, CgroupParent: h.CgroupParent,
+		PidMode: string(h.PidMode), IpcMode: string(h.IpcMode), UTSMode: string(h.UTSMode),
+		CgroupnsMode: string(h.CgroupnsMode), UsernsMode: string(h.UsernsMode),
+	}
+	if len(c.Entrypoint) > 0 {
+		spec.Entrypoint = c.Entrypoint
+		if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" { // docker run --entrypoint ""
+			spec.Entrypoint = []string{}
+		}
+	}
+	if c.StopTimeout != nil {
+		d := time.Duration(*c.StopTimeout) * time.Second
+		spec.StopGrace = &d
+	}
+	bad(dcontainer.ValidateRestartPolicy(h.RestartPolicy))
+	if h.AutoRemove && h.RestartPolicy.Name != "" && h.RestartPolicy.Name != dcontainer.RestartPolicyDisabled {
+		bad(fmt.Errorf("can't create 'AutoRemove' container with restart policy"))
+	}
+	var err error
+	spec.Network, err = networkOf(c, h, req.NetworkingConfig)
+	bad(err)
+	spec.Resources, err = resourcesOf(h.Resources)
+	bad(err)
+	if h.OomScoreAdj != 0 {
+		spec.Resources.OOMScoreAdj = &h.OomScoreAdj
+	}
+	spec.Security, err = securityOf(h)
+	bad(err)
+	spec.Mounts, err = mountsOf(c, h)
+	bad(err)
+	if len(faults) > 0 {
+		return container.Spec{}, errs.New(errs.Invalid, "%s", strings.Join(faults, "; "))
+	}
+	return spec, nil
+}
+
+func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) (container.NetworkSpec, error) {
+	n := container.NetworkSpec{Mode: string(h.NetworkMode), DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts}
+	if c.NetworkDisabled {
+		n.Mode = "none"
+	}
+	if n.Mode == "" || n.Mode == "default" {
+		n.Mode = "bridge"
+	}
+	for _, a := range h.DNS {
+		n.DNS = append(n.DNS, a.String())
+	}
+	if nc != nil {
+		if ep := nc.EndpointsConfig[n.Mode]; ep != nil {
+			n.Aliases = ep.Aliases
+			if ep.IPAMConfig != nil {
+				n.IP = ep.IPAMConfig.IPv4Address
+			}
+		}
+	}
+	for port, bindings := range h.PortBindings {
+		if len(bindings) == 0 {
+			bindings = []dnetwork.PortBinding{{}}
+		}
+		for _, b := range bindings {
+			p := container.Port{HostIP: b.HostIP, ContainerPort: port.Num(), Protocol: string(port.Proto())}
+			if b.HostPort != "" {
+				first, _, _ := strings.Cut(b.HostPort, "-") // the client expands ranges; one that is left means "one of these"
+				v, err := strconv.ParseUint(first, 10, 16)
+				if err != nil {
+					return n, fmt.Errorf("invalid port specification: %q", b.HostPort)
+				}
+				p.HostPort = uint16(v)
+			}
+			n.Ports = append(n.Ports, p)
+		}
+	}
+	slices.SortFunc(n.Ports, func(a, b container.Port) int {
+		return strings.Compare(fmt.Sprint(a.Protocol, a.ContainerPort, a.HostPort), fmt.Sprint(b.Protocol, b.ContainerPort, b.HostPort))
+	})
+	return n, nil
+}
+
+// publishAll publishes every exposed port of the request and the image on a port that the engine picks.
+func (s *Server) publishAll(spec *container.Spec) error {
+	img, err := s.Images.Get(spec.Image)
+	if err != nil {
+		return err
+	}
+	for e := range img.Config.Config.ExposedPorts {
+		p, err := dnetwork.ParsePort(e)
+		if err != nil {
+			return errs.New(errs.Invalid, "image %s exposes %q: %w", spec.Image, e, err)
+		}
+		if !slices.ContainsFunc(spec.Network.Ports, func(q container.Port) bool {
+			return q.ContainerPort == p.Num() && q.Protocol == string(p.Proto())
+		}) {
+			spec.Network.Ports = append(spec.Network.Ports, container.Port{HostIP: netip.IPv4Unspecified(), ContainerPort: p.Num(), Protocol: string(p.Proto())})
+		}
+	}
+	return nil
+}
+
+func resourcesOf(r dcontainer.Resources) (container.Resources, error) {
+	out := container.Resources{
+		CPUShares: uint64(max(0, r.CPUShares)), CPUPeriod: uint64(max(0, r.CPUPeriod)), CPUQuota: r.CPUQuota, NanoCPUs: r.NanoCPUs,
+		CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
+		Memory: r.Memory, MemorySwap: r.MemorySwap, MemoryReservation: r.MemoryReservation, BlkioWeight: r.BlkioWeight,
+		OOMKillDisable: r.OomKillDisable != nil && *r.OomKillDisable,
+	}
+	if r.PidsLimit != nil {
+		out.PidsLimit = max(0, *r.PidsLimit)
+	}
+	for _, u := range r.Ulimits {
+		out.Ulimits = append(out.Ulimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
+	}
+	for _, d := range r.Devices {
+		out.Devices = append(out.Devices, container.Device{HostPath: d.PathOnHost, ContainerPath: d.PathInContainer, Permissions: d.CgroupPermissions})
+	}
+	if len(r.DeviceRequests) > 0 {
+		return out, fmt.Errorf("could not select device driver for requests %v: there is none", r.DeviceRequests)
+	}
+	return out, nil
+}
+
+func securityOf(h *dcontainer.HostConfig) (container.Security, error) {
+	out := container.Security{
+		Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadonlyRootfs: h.ReadonlyRootfs,
+		Sysctls: h.Sysctls, MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
+	}
+	for _, opt := range h.SecurityOpt {
+		name, value, ok := strings.Cut(opt, "=")
+		if !ok {
+			name, value, ok = strings.Cut(opt, ":")
+		}
+		switch {
+		case opt == "no-new-privileges":
+			out.NoNewPrivileges = true
+		case name == "no-new-privileges" && ok:
+			v, err := strconv.ParseBool(value)
+			if err != nil {
+				return out, fmt.Errorf("invalid --security-opt: %q", opt)
+			}
+			out.NoNewPrivileges = v
+		case name == "seccomp" && value != "":
+			out.Seccomp = value
+			if value == "builtin" {
+				out.Seccomp = ""
+			}
+		case name == "systempaths" && value == "unconfined":
+			out.MaskedPaths, out.ReadonlyPaths = []string{}, []string{}
+		case name == "label" || name == "apparmor" && (value == "unconfined" || value == "docker-default"):
+			// neither SELinux nor AppArmor confines here, so there is nothing to turn off
+		default:
+			return out, fmt.Errorf("invalid --security-opt: %q", opt)
+		}
+	}
+	return out, nil
+}
+
+func mountsOf(c *dcontainer.Config, h *dcontainer.HostConfig) ([]container.Mount, error) {
+	var out []container.Mount
+	for _, b := range h.Binds {
+		m, err := parseBind(b)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for _, m := range h.Mounts {
+		v := container.Mount{Type: string(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+		switch m.Type {
+		case dmount.TypeBind:
+			if m.BindOptions != nil {
+				v.Propagation, v.CreateSource = string(m.BindOptions.Propagation), m.BindOptions.CreateMountpoint
+			}
+			if _, err := os.Stat(m.Source); err != nil && !v.CreateSource {
+				return nil, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+			}
+		case dmount.TypeVolume:
+			v.NoCopy = m.VolumeOptions != nil && m.VolumeOptions.NoCopy
+		case dmount.TypeTmpfs:
+			if o := m.TmpfsOptions; o != nil {
+				if o.SizeBytes > 0 {
+					v.Options = append(v.Options, fmt.Sprintf("size=%d", o.SizeBytes))
+				}
+				if o.Mode != 0 {
+					v.Options = append(v.Options, fmt.Sprintf("mode=%o", o.Mode))
+				}
+			}
+		default:
+			return nil, fmt.Errorf("invalid mount config: mount type %q is not supported", m.Type)
+		}
+		out = append(out, v)
+	}
+	for target := range c.Volumes {
+		if !slices.ContainsFunc(out, func(m container.Mount) bool { return m.Target == target }) {
+			out = append(out, container.Mount{Type: "volume", Target: target})
+		}
+	}
+	return out, nil
+}
+
+// parseBind reads docker's -v: [SOURCE:]TARGET[:OPTIONS]; a source with a slash is a host path, else a volume's name.
+func parseBind(b string) (container.Mount, error) {
+	parts := strings.Split(b, ":")
+	m := container.Mount{Type: "volume"}
+	switch len(parts) {
+	case 1:
+		m.Target = parts[0]
+	case 2, 3:
+		m.Source, m.Target = parts[0], parts[1]
+	default:
+		return m, fmt.Errorf("invalid volume specification: %q", b)
+	}
+	if strings.HasPrefix(m.Source, "/") {
+		m.Type, m.CreateSource = "bind", true
+	} else if strings.Contains(m.Source, "/") {
+		return m, fmt.Errorf("invalid volume specification: %q: %q is neither an absolute path nor a volume name", b, m.Source)
+	}
+	if !strings.HasPrefix(m.Target, "/") || m.Target == "/" {
+		return m, fmt.Errorf("invalid volume specification: %q: invalid mount path: %q mount path must be absolute and not '/'", b, m.Target)
+	}
+	if len(parts) == 3 {
+		for o := range strings.SplitSeq(parts[2], ",") {
+			switch o {
+			case "ro":
+				m.ReadOnly = true
+			case "nocopy":
+				m.NoCopy = true
+			case "rw", "z", "Z", "", "copy", "cached", "delegated", "consistent":
+			case "rprivate", "private", "rshared", "shared", "rslave", "slave":
+				m.Propagation = o
+			default:
+				return m, fmt.Errorf("invalid volume specification: %q: invalid mode: %s", b, o)
+			}
+		}
+	}
+	return m, nil
+}
+
+// mountsFrom adds the mounts of --volumes-from CONTAINER[:ro|rw].
+func (s *Server) mountsFrom(have []container.Mount, h *dcontainer.HostConfig) ([]container.Mount, error) {
+	if h == nil {
+		return have, nil
+	}
+	for _, from := range h.VolumesFrom {
+		ref, mode, _ := strings.Cut(from, ":")
+		c, err := s.Containers.Get(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range c.MountPoints {
+			if slices.ContainsFunc(have, func(m container.Mount) bool { return m.Target == p.Target }) {
+				continue
+			}
+			m := container.Mount{Type: p.Type, Source: p.Source, Target: p.Target, ReadOnly: p.ReadOnly || mode == "ro", Propagation: p.Propagation, NoCopy: true}
+			if p.Type == "volume" {
+				m.Source = p.Name
+			}
+			have = append(have, m)
+		}
+	}
+	return have, nil
+}

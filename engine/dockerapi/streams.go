@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/errs"
+)
+
+// The two forms of a stream: a terminal's bytes as they are, or frames of an 8-byte header (stream, 0 0 0, length in big
+// endian) and their bytes.
+const (
+	rawStream   = "application/vnd.docker.raw-stream"
+	multiplexed = "application/vnd.docker.multiplexed-stream"
+)
+
+// mux writes frames of several streams to one writer.
+type mux struct {
+	mu sync.Mutex // guards w: a frame is written whole
+	w  io.Writer
+}
+
+type muxStream struct {
+	*mux
+	id byte // 1 stdout, 2 stderr
+}
+
+func (m muxStream) Write(p []byte) (int, error) {
+	frame := make([]byte, 8, 8+len(p))
+	frame[0] = m.id
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(p)))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.w.Write(append(frame, p...)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// flushing is a response that reaches the client at each write.
+type flushing struct {
+	http.ResponseWriter
+	rc *http.ResponseController
+}
+
+func newFlushing(w http.ResponseWriter) flushing { return flushing{w, http.NewResponseController(w)} }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.ResponseWriter.Write(p)
+	if err == nil {
+		err = f.rc.Flush()
+	}
+	return n, err
+}
+
+// encode writes v and flushes.
+func encode(w http.ResponseWriter, v any) error { return json.NewEncoder(newFlushing(w)).Encode(v) }
+
+// hijack takes the connection over as Docker's attach does: 101 with Upgrade: tcp when the client asks for it, else 200. The
+// returned context ends when the client closes the connection while its input is not read.
+func hijack(w http.ResponseWriter, r *http.Request, contentType string) (net.Conn, io.Reader, error) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("take the connection over: %w", err)
+	}
+	conn.SetDeadline(time.Time{})
+	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n\r\n"
+	if r.Header.Get("Upgrade") != "" {
+		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	}
+	if _, err := io.WriteString(conn, head); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, buf, nil
+}
+
+// wired are a hijacked connection's ends as a process's streams. Without stdin the input is still read, and its end ends
+// the returned context: that is how a client that leaves is noticed.
+func wired(ctx context.Context, conn net.Conn, in io.Reader, terminal, stdin, stdout, stderr bool) (context.Context, container.Streams) {
+	var st container.Streams
+	m := &mux{w: conn}
+	if stdout {
+		st.Stdout = muxStream{m, 1}
+		if terminal {
+			st.Stdout = conn
+		}
+	}
+	if stderr && !terminal {
+		st.Stderr = muxStream{m, 2}
+	}
+	if stdin {
+		st.Stdin = in
+		return ctx, st
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		io.Copy(io.Discard, in)
+	}()
+	return ctx, st
+}
+
+func streamType(terminal bool) string {
+	if terminal {
+		return rawStream
+	}
+	return multiplexed
+}
+
+func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.Containers.Get(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if c.State == container.Paused {
+		return errs.New(errs.Conflict, "container %s is paused, unpause the container before attach", c.Spec.Name)
+	}
+	tty := c.Spec.Terminal
+	conn, in, err := hijack(w, r, streamType(tty))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, st := wired(r.Context(), conn, in, tty, truth(r, "stdin") && c.Spec.OpenStdin, truth(r, "stdout"), truth(r, "stderr"))
+	if !truth(r, "stream") {
+		st.Stdin = nil
+		for l, err := range s.Containers.Logs(ctx, c.ID, container.LogOptions{Stdout: truth(r, "stdout"), Stderr: truth(r, "stderr"), Tail: -1}) {
+			if err != nil || writeLine(st, tty, l, false) != nil {
+				break
+			}
+		}
+		return nil
+	}
+	if err := s.Containers.Attach(ctx, c.ID, st, container.AttachOptions{Logs: truth(r, "logs")}); err != nil && ctx.Err() == nil {
+		s.log.Debug("attach", "container", c.ID, "err", err)
+	}
+	return nil
+}
+
+func writeLine(st container.Streams, tty bool, l container.LogLine, timestamps bool) error {
+	out := st.Stdout
+	if l.Stream == "stderr" && !tty {
+		out = st.Stderr
+	}
+	if out == nil {
+		return nil
+	}
+	data := l.Data
+	if timestamps {
+		data = append([]byte(l.Time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "), data...)
+	}
+	_, err := out.Write(data)
+	return err
+}
+
+func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.Containers.Get(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	o := container.LogOptions{Stdout: truth(r, "stdout"), Stderr: truth(r, "stderr"), Follow: truth(r, "follow"), Tail: -1}
+	if !o.Stdout && !o.Stderr {
+		return errs.New(errs.Invalid, "bad parameters: you must choose at least one stream")
+	}
+	if o.Since, err = moment(r, "since"); err != nil {
+		return err
+	}
+	if o.Until, err = moment(r, "until"); err != nil {
+		return err
+	}
+	if v := r.URL.Query().Get("tail"); v != "" && v != "all" {
+		if o.Tail, err = strconv.Atoi(v); err != nil {
+			o.Tail = -1
+		}
+	}
+	tty := c.Spec.Terminal
+	w.Header().Set("Content-Type", streamType(tty))
+	w.WriteHeader(http.StatusOK)
+	out := newFlushing(w)
+	out.rc.Flush()
+	m := &mux{w: out}
+	st := container.Streams{Stdout: muxStream{m, 1}, Stderr: muxStream{m, 2}}
+	if tty {
+		st.Stdout = out
+	}
+	for l, err := range s.Containers.Logs(r.Context(), c.ID, o) {
+		if err != nil {
+			if r.Context().Err() == nil {
+				fmt.Fprintf(muxStream{m, 2}, "error from daemon in stream: %v\n", err)
+			}
+			return nil
+		}
+		if writeLine(st, tty, l, truth(r, "timestamps")) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func sizeOf(r *http.Request) (container.Size, error) {
+	h, err1 := strconv.ParseUint(r.URL.Query().Get("h"), 10, 16)
+	v, err2 := strconv.ParseUint(r.URL.Query().Get("w"), 10, 16)
+	if err1 != nil || err2 != nil {
+		return container.Size{}, errs.New(errs.Invalid, "invalid terminal size: h=%q w=%q", r.URL.Query().Get("h"), r.URL.Query().Get("w"))
+	}
+	return container.Size{Cols: uint16(v), Rows: uint16(h)}, nil
+}
+
+func (s *Server) containerResize(w http.ResponseWriter, r *http.Request) error {
+	sz, err := sizeOf(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Containers.Resize(r.Context(), r.PathValue("id"), sz); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) containerExport(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.Containers.Get(r.PathValue("id")); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	return s.cut(r, s.Containers.Export(r.Context(), r.PathValue("id"), w))
+}
+
+// cut ends a stream whose status line has been sent: the client sees the connection break instead of a good end.
+func (s *Server) cut(r *http.Request, err error) error {
+	if err != nil && r.Context().Err() == nil {
+		s.log.Error("docker api stream", "path", strings.Clone(r.URL.Path), "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/system"
+	"golang.org/x/sys/unix"
+
+	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/version"
+)
+
+func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Builder-Version", "1") // the classic builder is the one that is served
+	w.Header().Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		fmt.Fprint(w, "OK")
+	}
+	return nil
+}
+
+func (s *Server) version(w http.ResponseWriter, r *http.Request) error {
+	details := map[string]string{"ApiVersion": version.DockerAPI, "MinAPIVersion": version.DockerAPIMin, "Os": runtime.GOOS, "Arch": runtime.GOARCH, "GoVersion": runtime.Version(), "KernelVersion": kernel()}
+	return writeJSON(w, http.StatusOK, system.VersionResponse{
+		Platform: system.PlatformInfo{Name: "Knarr"}, Version: version.Version, APIVersion: version.DockerAPI, MinAPIVersion: version.DockerAPIMin,
+		Os: runtime.GOOS, Arch: runtime.GOARCH, GoVersion: runtime.Version(), KernelVersion: kernel(),
+		Components: []system.ComponentVersion{{Name: "Engine", Version: version.Version, Details: details}},
+	})
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// operatingSystem is the machine's name of itself.
+func operatingSystem() string {
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return "Linux"
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(v, `"`)
+		}
+	}
+	return "Linux"
+}
+
+func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
+	var mem unix.Sysinfo_t
+	if err := unix.Sysinfo(&mem); err != nil {
+		return fmt.Errorf("read memory size: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	out := system.Info{
+		ID: s.Name + "-" + host, Name: host, Images: len(s.Images.List()), Driver: "overlay2", DriverStatus: [][2]string{},
+		MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
+		KernelVersion: kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(), NCPU: runtime.NumCPU(),
+		MemTotal: int64(mem.Totalram) * int64(mem.Unit), DockerRootDir: s.DataDir, ServerVersion: version.Version, NGoroutines: runtime.NumGoroutine(),
+		Runtimes: map[string]system.RuntimeWithStatus{"knarr": {Runtime: system.Runtime{Path: "knarr-shim"}}}, DefaultRuntime: "knarr",
+		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
+		Plugins: system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file"}},
+	}
+	for _, c := range s.Containers.List() {
+		out.Containers++
+		switch c.State {
+		case container.Running:
+			out.ContainersRunning++
+		case container.Paused:
+			out.ContainersPaused++
+		default:
+			out.ContainersStopped++
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func machine() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return runtime.GOARCH
+	}
+	return unix.ByteSliceToString(u.Machine[:])
+}
+
+func cgroupVersion() string {
+	var st unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		return "2"
+	}
+	return "1"
+}
+
+func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
+	return errs.New(errs.Unsupported, "logins are kept by the client and sent with each pull and push")
+}
+
+func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
+	u, err := s.Images.Usage()
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{
+		"LayersSize": u.LayerBytes, "Images": []any{}, "Containers": []any{}, "Volumes": []any{}, "BuildCache": []any{},
+		"ImageUsage": map[string]any{"TotalCount": u.Images, "TotalSize": u.LayerBytes, "Reclaimable": u.Reclaimable},
+	})
+}
+
+// publish tells subscribers of something that happened to an image, network or volume.
+func (s *Server) publish(typ, action, id string) {
+	s.Containers.Publish(container.Event{Type: typ, Action: action, ID: id, Attributes: map[string]string{"name": id}})
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
+	f, err := readFilters(r, "type", "event", "container", "image", "label", "network", "volume", "daemon", "scope", "node", "plugin", "service", "secret", "config")
+	if err != nil {
+		return err
+	}
+	since, err := moment(r, "since")
+	if err != nil {
+		return err
+	}
+	until, err := moment(r, "until")
+	if err != nil {
+		return err
+	}
+	ctx := r.Context()
+	if !until.IsZero() {
+		var cancel func()
+		ctx, cancel = contextUntil(ctx, until)
+		defer cancel()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	out := newFlushing(w)
+	out.rc.Flush()
+	enc := json.NewEncoder(out)
+	for ev, err := range s.Containers.Events(ctx, since) {
+		if err != nil {
+			return nil // the stream has begun: its end is all that can be told
+		}
+		if !wanted(ev, f) {
+			continue
+		}
+		if enc.Encode(events.Message{
+			Type: events.Type(ev.Type), Action: events.Action(ev.Action), Scope: "local", Time: ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
+			Actor: events.Actor{ID: ev.ID, Attributes: ev.Attributes},
+		}) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func wanted(ev container.Event, f filters) bool {
+	about := func(typ string) func(string) bool {
+		return func(v string) bool {
+			return ev.Type == typ && (strings.HasPrefix(ev.ID, v) || ev.Attributes["name"] == v) || typ == "image" && ev.Attributes["image"] == v
+		}
+	}
+	return f.labels(ev.Attributes) &&
+		f.any("type", func(v string) bool { return ev.Type == v }) &&
+		f.any("event", func(v string) bool { return ev.Action == v || strings.HasPrefix(ev.Action, v+":") }) &&
+		f.any("container", about("container")) && f.any("image", about("image")) &&
+		f.any("network", about("network")) && f.any("volume", about("volume"))
+}

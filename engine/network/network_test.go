@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/netnstest"
 )
 
 func TestBridgedContainersReachEachOtherTheHostAndOutside(t *testing.T) {
@@ -164,7 +165,7 @@ func TestRoutedPodsAreSeenByTheirOwnAddress(t *testing.T) {
 	w.serve(w.outside, "outside", ":80")
 	w.expect("a to outside", w.ask(a.NetnsPath, "tcp4", "198.51.100.2:80"), "outside sees 198.51.100.1")
 	w.in(w.outside, func() {
-		w.address("cable", "198.51.100.8/24")
+		netnstest.Address(t, "", "cable", "198.51.100.8/24")
 		_, ipnet, _ := net.ParseCIDR("10.42.0.0/24")
 		w.must(netlink.RouteAdd(&netlink.Route{Dst: ipnet, Gw: net.IPv4(198, 51, 100, 1)}))
 	})
@@ -196,7 +197,7 @@ func TestAPodCannotSendFromAnAddressThatIsNotItsOwn(t *testing.T) {
 		}()
 	})
 	w.in(a.NetnsPath, func() {
-		w.address("lo", "10.42.0.77/32")
+		netnstest.Address(t, "", "lo", "10.42.0.77/32")
 		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 42, 0, 77)}, &net.UDPAddr{IP: b.IP.AsSlice(), Port: 99})
 		w.must(err)
 		c.Write([]byte("spoof"))

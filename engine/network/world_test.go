@@ -3,23 +3,14 @@
 package network
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/internal/netnstest"
 )
@@ -41,19 +32,9 @@ func newWorld(t *testing.T) *world {
 	w.open()
 	t.Cleanup(func() { w.n.Teardown(); w.n.Close() })
 	w.outside = w.namespace("outside")
-	f, err := os.Open(w.outside)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "cable"
-	veth := netlink.NewVeth(attrs)
-	veth.PeerName, veth.PeerNamespace = "cable", netlink.NsFd(f.Fd())
-	w.must(netlink.LinkAdd(veth))
-	t.Cleanup(func() { netlink.LinkDel(veth) })
-	w.address("cable", "198.51.100.1/24")
-	w.in(w.outside, func() { w.address("cable", "198.51.100.2/24") })
+	netnstest.Cable(t, "cable", w.outside, "cable")
+	netnstest.Address(t, "", "cable", "198.51.100.1/24")
+	netnstest.Address(t, w.outside, "cable", "198.51.100.2/24")
 	return w
 }
 
@@ -66,16 +47,6 @@ func (w *world) must(err error, but ...error) {
 	} else if err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-func (w *world) address(link, addr string) {
-	w.t.Helper()
-	l, err := netlink.LinkByName(link)
-	w.must(err)
-	a, err := netlink.ParseAddr(addr)
-	w.must(err)
-	w.must(netlink.AddrAdd(l, a))
-	w.must(netlink.LinkSetUp(l))
 }
 
 // open opens the networks again, as a restarted daemon would.
@@ -110,86 +81,17 @@ func (w *world) sandbox(name, network string, ports ...Port) Endpoint {
 
 func (w *world) serve(ns, name, address string) {
 	w.t.Helper()
-	w.in(ns, func() {
-		l, err := net.Listen("tcp4", address)
-		w.must(err)
-		w.t.Cleanup(func() { l.Close() })
-		u, err := net.ListenPacket("udp4", address)
-		w.must(err)
-		w.t.Cleanup(func() { u.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintf(c, "%s sees %s\n", name, c.RemoteAddr().(*net.TCPAddr).IP)
-				c.Close()
-			}
-		}()
-		go func() {
-			buf := make([]byte, 100)
-			for {
-				_, from, err := u.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				u.WriteTo([]byte(name+" sees "+from.(*net.UDPAddr).IP.String()), from)
-			}
-		}()
-	})
+	netnstest.Serve(w.t, ns, name, address)
 }
 
-// in runs f on a thread in the namespace. Sockets opened there stay there.
 func (w *world) in(ns string, f func()) {
 	w.t.Helper()
-	if ns == "" {
-		f()
-		return
-	}
-	fd, err := os.Open(ns)
-	w.must(err)
-	defer fd.Close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET); err != nil {
-			w.t.Error(err)
-			return
-		}
-		f()
-	}()
-	<-done
+	netnstest.In(w.t, ns, f)
 }
 
-// ask connects from a namespace ("" is the host) and returns the answer, or the error's text.
-func (w *world) ask(ns, network, address string) (answer string) {
-	w.in(ns, func() {
-		c, err := net.DialTimeout(network, address, 700*time.Millisecond)
-		if err != nil {
-			answer = err.Error()
-			return
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(700 * time.Millisecond))
-		if strings.HasPrefix(network, "udp") {
-			io.WriteString(c, "hello")
-			buf := make([]byte, 100)
-			n, err := c.Read(buf)
-			answer = string(buf[:n])
-			if err != nil {
-				answer = err.Error()
-			}
-			return
-		}
-		line, err := bufio.NewReader(c).ReadString('\n')
-		answer = strings.TrimSpace(line)
-		if err != nil {
-			answer = err.Error()
-		}
-	})
-	return answer
+func (w *world) ask(ns, network, address string) string {
+	w.t.Helper()
+	return netnstest.Ask(w.t, ns, network, address)
 }
 
 func (w *world) expect(what, got, want string) {

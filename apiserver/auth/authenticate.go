@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/state/cache"
+)
+
+// Authenticator reads who sent a request: the client certificate of its connection, else its bearer token, else nobody.
+type Authenticator struct {
+	authority *Authority
+	state     cache.Reader
+
+	mu     sync.Mutex // guards tokens
+	tokens map[[sha256.Size]byte]verified
+}
+
+// verified is a token whose signature was checked; whether its objects exist is checked each time.
+type verified struct {
+	token Token
+	until time.Time
+}
+
+// Bounds of the cache of verified tokens.
+const (
+	trustToken = time.Minute
+	maxTokens  = 4096
+)
+
+// NewAuthenticator makes one; it starts nothing.
+func NewAuthenticator(a *Authority, state cache.Reader) *Authenticator {
+	return &Authenticator{authority: a, state: state, tokens: map[[sha256.Size]byte]verified{}}
+}
+
+type connKey struct{}
+
+// conn remembers for a connection that its certificate was verified.
+type conn struct {
+	once sync.Once
+	user User
+	end  time.Time
+	err  error
+}
+
+// ConnContext is for http.Server: it lets a client certificate be verified once a connection.
+func ConnContext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, connKey{}, &conn{})
+}
+
+// Authenticate says who sent r. Credentials that are there but wrong are errs.Unauthentic, never anonymous. It removes
+// the credentials from r, so that nothing behind can pass them on.
+func (n *Authenticator) Authenticate(r *http.Request) (User, error) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		r.Header.Del("Authorization")
+		return n.byCertificate(r)
+	}
+	if token, ok := bearer(r); ok {
+		t, err := n.Token(token, []string{n.authority.issuer})
+		if err != nil {
+			return User{}, err
+		}
+		return t.User(), nil
+	}
+	if r.Header.Get("Authorization") != "" {
+		return User{}, errs.New(errs.Unauthentic, "this kind of authorization is not understood; use a client certificate or a bearer token")
+	}
+	return User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
+}
+
+func (n *Authenticator) byCertificate(r *http.Request) (User, error) {
+	c, ok := r.Context().Value(connKey{}).(*conn)
+	if !ok {
+		c = &conn{}
+	}
+	c.once.Do(func() {
+		c.user, c.err = n.verify(r.TLS.PeerCertificates)
+		c.end = r.TLS.PeerCertificates[0].NotAfter
+	})
+	if c.err == nil && n.authority.now().After(c.end) {
+		return User{}, errs.New(errs.Unauthentic, "the client certificate ended at %s", c.end.Format(time.RFC3339))
+	}
+	return c.user, c.err
+}
+
+func (n *Authenticator) verify(chain []*x509.Certificate) (User, error) {
+	intermediates := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: n.authority.Pool(), Intermediates: intermediates, CurrentTime: n.authority.now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return User{}, errs.New(errs.Unauthentic, "verify client certificate: %w", err)
+	}
+	name := chain[0].Subject
+	if name.CommonName == "" {
+		return User{}, errs.New(errs.Unauthentic, "the client certificate has no common name")
+	}
+	return User{Name: name.CommonName, Groups: append(slices.Clone(name.Organization), Authenticated)}, nil
+}
+
+// websocketToken carries a token from browsers, which cannot set headers.
+const websocketToken = "base64url.bearer.authorization.k8s.io."
+
+// bearer takes the token out of the request's headers.
+func bearer(r *http.Request) (string, bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "bearer") {
+		r.Header.Del("Authorization")
+		return strings.TrimSpace(token), true
+	}
+	var keep []string
+	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
+		for _, p := range strings.Split(line, ",") {
+			p = strings.TrimSpace(p)
+			encoded, ok := strings.CutPrefix(p, websocketToken)
+			if !ok {
+				keep = append(keep, p)
+				continue
+			}
+			if b, err := base64.RawURLEncoding.DecodeString(encoded); err == nil {
+				token = string(b)
+			}
+		}
+	}
+	if token == "" {
+		return "", false
+	}
+	r.Header.Set("Sec-Websocket-Protocol", strings.Join(keep, ", "))
+	return token, true
+}
+
+// Token verifies a ServiceAccount token for one of the audiences, with what it is bound to: an account, pod, secret or
+// node that is gone, or another of the same name, takes its tokens along.
+func (n *Authenticator) Token(token string, audiences []string) (Token, error) {
+	t, err := n.signed(token, audiences)
+	if err != nil {
+		return Token{}, err
+	}
+	s := n.state.Snapshot()
+	sa, ok := cache.Get[corev1.ServiceAccount](s, t.Namespace, t.ServiceAccount.Name)
+	if !ok || string(sa.UID) != t.ServiceAccount.UID {
+		return Token{}, errs.New(errs.Unauthentic, "the token's service account %s/%s does not exist any more", t.Namespace, t.ServiceAccount.Name)
+	}
+	if t.Pod != nil {
+		if p, ok := cache.Get[corev1.Pod](s, t.Namespace, t.Pod.Name); !ok || string(p.UID) != t.Pod.UID {
+			return Token{}, errs.New(errs.Unauthentic, "the token's pod %s/%s does not exist any more", t.Namespace, t.Pod.Name)
+		}
+	}
+	if t.Secret != nil {
+		if x, ok := cache.Get[corev1.Secret](s, t.Namespace, t.Secret.Name); !ok || string(x.UID) != t.Secret.UID {
+			return Token{}, errs.New(errs.Unauthentic, "the token's secret %s/%s does not exist any more", t.Namespace, t.Secret.Name)
+		}
+	}
+	if t.Node != nil && t.Pod == nil {
+		if x, ok := cache.Get[corev1.Node](s, "", t.Node.Name); !ok || string(x.UID) != t.Node.UID {
+			return Token{}, errs.New(errs.Unauthentic, "the token's node %s does not exist any more", t.Node.Name)
+		}
+	}
+	return t, nil
+}
+
+// signed checks what does not change: signature and claims; the result is remembered for the default audience.
+func (n *Authenticator) signed(token string, audiences []string) (Token, error) {
+	key := sha256.Sum256([]byte(strings.Join(audiences, "\x00") + "\x00" + token))
+	now := n.authority.now()
+	n.mu.Lock()
+	v, ok := n.tokens[key]
+	n.mu.Unlock()
+	if ok && now.Before(v.until) && now.Before(v.token.Expires) {
+		return v.token, nil
+	}
+	t, err := n.authority.Verify(token, audiences)
+	if err != nil {
+		return Token{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.tokens) >= maxTokens {
+		clear(n.tokens)
+	}
+	n.tokens[key] = verified{t, now.Add(trustToken)}
+	return t, nil
+}

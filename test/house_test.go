@@ -182,10 +182,14 @@ var forbidden = []struct {
 }{
 	{"os", "Create", func(s source) bool { return s.test || s.dir == "internal/atomicfile" },
 		"it truncates through a symbolic link and leaves half a file after a crash: use internal/atomicfile"},
-	{"context", "Background", func(s source) bool { return s.test || strings.HasPrefix(s.dir, "cmd/") || isTestSupport(s.dir) || under(s.dir, "examples") },
+	{"context", "Background", func(s source) bool {
+		return s.test || strings.HasPrefix(s.dir, "cmd/") || isTestSupport(s.dir) || under(s.dir, "examples")
+	},
 		"a context made here outlives the caller's: take it as an argument"},
 	{"context", "TODO", func(s source) bool { return false }, "it outlives the caller's: take it as an argument"},
-	{"time", "Sleep", func(s source) bool { return under(s.dir, "examples") || s.dir == "test/payload" || strings.HasPrefix(s.dir, "test/bench") },
+	{"time", "Sleep", func(s source) bool {
+		return under(s.dir, "examples") || s.dir == "test/payload" || strings.HasPrefix(s.dir, "test/bench")
+	},
 		"waiting for time instead of the event is slow and flaky: wait for what you mean, or use a timer in a select"},
 	{"time", "Now", func(s source) bool {
 		return s.test || filepath.Base(s.path) != "decide.go" && s.dir != "scheduler/place"

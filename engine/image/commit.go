@@ -200,7 +200,7 @@ func (s *Store) moveLayer(ctx context.Context, rw *inroot.Dir, rec *snapshotReco
 	if err := layer.Pack(ctx, rw, hash, layer.PackOptions{Whiteouts: true}); err != nil {
 		return err
 	}
-	rl.DiffID = hash.hash.Digest()
+	rl.DiffID, rl.TarSize = hash.hash.Digest(), hash.n
 	var err error
 	if rl.Size, err = regularBytes(rw.HostPath()); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (s *Store) copyLayer(ctx context.Context, rw *inroot.Dir, rec *snapshotReco
 	rl.Size, err = s.unpackInto(ctx, tmp, rec.Chain, tee)
 	pr.CloseWithError(errors.New("unpacking ended"))
 	packErr := <-done
-	rl.DiffID = tee.hash.Digest()
+	rl.DiffID, rl.TarSize = tee.hash.Digest(), tee.n
 	if err != nil {
 		return err
 	}
@@ -303,7 +303,7 @@ func (s *Store) importLayer(ctx context.Context, h *hold, r io.Reader) (layerRec
 	if err := layer.Pack(ctx, root, hash, layer.PackOptions{Whiteouts: true}); err != nil {
 		return rl, err
 	}
-	rl.DiffID = hash.hash.Digest()
+	rl.DiffID, rl.TarSize = hash.hash.Digest(), hash.n
 	rl.ChainID = rl.DiffID
 	h.lockAdd(rl.ChainID)
 	return rl, s.placeLayer(tmp, rl)

@@ -28,6 +28,7 @@ type layerRecord struct {
 	DiffID  digest.Digest `json:"diffID"`
 	Parent  digest.Digest `json:"parent,omitempty"` // chainID of the layers below
 	Size    int64         `json:"size"`             // bytes of regular files
+	TarSize int64         `json:"tarSize"`          // bytes of the plain tar
 	Blob    *blobRef      `json:"blob,omitempty"`   // the tar as it came; nil: packed again from fs when wanted
 	Format  int           `json:"format,omitempty"` // layer.Format of the writer, if Blob is nil
 }
@@ -99,7 +100,7 @@ func (s *Store) unpackLayer(ctx context.Context, h *hold, id digest.Digest, belo
 		return err
 	}
 	defer in.Close()
-	plain, how, err := layer.Decompress(in)
+	plain, _, err := layer.Decompress(in)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (s *Store) unpackLayer(ctx context.Context, h *hold, id digest.Digest, belo
 	rec := layerRecord{Version: formatVersion, ChainID: id, DiffID: src.diffID, Parent: lastOf(below), Blob: src.blob}
 	tee := &teeReader{r: plain, hash: digest.SHA256.Digester()}
 	if src.blob == nil {
-		keep, err := s.newKeeper(how)
+		keep, err := s.newKeeper()
 		if err != nil {
 			return err
 		}
@@ -125,6 +126,7 @@ func (s *Store) unpackLayer(ctx context.Context, h *hold, id digest.Digest, belo
 	if got := tee.hash.Digest(); got != src.diffID {
 		return errs.New(errs.Invalid, "its content has digest %s: corrupted, or not the layer its image names", got)
 	}
+	rec.TarSize = tee.n
 	return s.placeLayer(tmp, rec)
 }
 
@@ -193,6 +195,7 @@ func syncTree(dir string) error {
 // teeReader hashes what is read, and hands it to a keeper.
 type teeReader struct {
 	r    io.Reader
+	n    int64
 	hash digest.Digester
 	also io.Writer
 }
@@ -200,6 +203,7 @@ type teeReader struct {
 func (t *teeReader) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
 	t.hash.Hash().Write(p[:n])
+	t.n += int64(n)
 	if t.also != nil && n > 0 {
 		if _, werr := t.also.Write(p[:n]); werr != nil {
 			return n, werr
@@ -214,7 +218,7 @@ type keeper struct {
 	z    *zstd.Encoder
 }
 
-func (s *Store) newKeeper(layer.Compression) (*keeper, error) {
+func (s *Store) newKeeper() (*keeper, error) {
 	b, err := s.newBlob()
 	if err != nil {
 		return nil, err

@@ -68,6 +68,9 @@ func (s *Store) addImage(config []byte, rec imageRecord, names []string) (Image,
 	if err != nil {
 		return Image{}, err
 	}
+	h := s.newHold() // no collection between blob and record
+	defer h.release()
+	h.lockAdd(digest.FromBytes(config))
 	id, err := s.putBlob(config)
 	if err != nil {
 		return Image{}, err

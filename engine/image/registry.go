@@ -4,8 +4,19 @@ package image
 
 import (
 	"context"
-	"io"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/distribution/reference"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/knarr/knarr/internal/errs"
@@ -18,32 +29,144 @@ type Auth struct {
 	RegistryToken      string // bearer, sent as it is
 }
 
-// PullOptions of Pull.
-type PullOptions struct {
-	Auth     Auth
-	Platform string // "os/arch[/variant]"; "" for this machine's
-	Insecure bool   // plain http and unverified certificates; loopback registries need not say so
-	Progress func(Progress)
+func (a Auth) authenticator() authn.Authenticator {
+	if a == (Auth{}) {
+		return authn.Anonymous
+	}
+	return authn.FromConfig(authn.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken})
 }
 
-// PushOptions of Push.
-type PushOptions struct {
-	Auth     Auth
-	Insecure bool
-	Progress func(Progress)
+// remoteRepo is one repository of one registry, authenticated.
+type remoteRepo struct {
+	named  reference.Named
+	repo   name.Repository
+	client *http.Client
+	base   string // "https://host/v2/name"
 }
 
-var errSoon = errs.New(errs.Unsupported, "image store: being written")
-
-// Pull fetches an image from its registry.
-func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, error) {
-	return Image{}, errSoon
+// openRepo finds out how to talk to the registry of n. Loopback registries may speak plain http, others only if insecure.
+func openRepo(ctx context.Context, n reference.Named, auth Auth, insecure bool, action string) (*remoteRepo, error) {
+	plain := insecure || isLoopback(reference.Domain(n))
+	opts := []name.Option{name.StrictValidation}
+	if plain {
+		opts = append(opts, name.Insecure)
+	}
+	repo, err := name.NewRepository(n.Name(), opts...)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "%w", err)
+	}
+	base := baseTransport(plain, insecure)
+	rt, err := transport.NewWithContext(ctx, repo.Registry, auth.authenticator(), base, []string{repo.Scope(action)})
+	if err != nil {
+		return nil, registryError(n, err)
+	}
+	return &remoteRepo{named: n, repo: repo, client: &http.Client{Transport: rt, CheckRedirect: checkRedirect},
+		base: repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr()}, nil
 }
 
-// Push sends the image to the registry its name says, and answers the manifest's digest.
-func (s *Store) Push(ctx context.Context, ref string, o PushOptions) (digest.Digest, error) {
-	return "", errSoon
+func isLoopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		host = hostPort
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// Save writes the images as one tar that is both a docker-archive and an OCI layout.
-func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error { return errSoon }
+// baseTransport gives up early on what does not answer: nothing may stall on a registry that is not there.
+func baseTransport(plain, unverified bool) http.RoundTripper {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: time.Minute,
+		IdleConnTimeout:       30 * time.Second,
+		ForceAttemptHTTP2:     true,
+	}
+	if unverified {
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the user said so for this registry
+	}
+	if plain {
+		return t
+	}
+	return httpsOnly{t}
+}
+
+// httpsOnly refuses to send anything in the clear, whatever the library thinks of private addresses.
+type httpsOnly struct{ next http.RoundTripper }
+
+func (h httpsOnly) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" {
+		return nil, errs.New(errs.Denied, "refusing plain http to %s", r.URL.Host)
+	}
+	return h.next.RoundTrip(r)
+}
+
+// checkRedirect lets a registry send us to its storage, but not to an inner address of ours, nor from https to http.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	from := via[0].URL
+	if len(via) >= 5 {
+		return errs.New(errs.Denied, "more than 5 redirects")
+	}
+	if from.Scheme == "https" && req.URL.Scheme != "https" {
+		return errs.New(errs.Denied, "refusing redirect from https to %s", req.URL.Scheme)
+	}
+	ip := net.ParseIP(req.URL.Hostname())
+	inner := req.URL.Hostname() == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
+	if inner && req.URL.Host != from.Host {
+		return errs.New(errs.Denied, "refusing redirect from %s to the inner address %s", from.Host, req.URL.Host)
+	}
+	return nil
+}
+
+// registryError gives a registry's answer its kind and a sentence.
+func registryError(n reference.Named, err error) error {
+	if errs.Kind(err) != nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	ref := reference.FamiliarString(n)
+	var te *transport.Error
+	if !errors.As(err, &te) {
+		return errs.New(errs.Unavailable, "registry %s: %w", reference.Domain(n), err)
+	}
+	var codes []string
+	for _, d := range te.Errors {
+		codes = append(codes, string(d.Code))
+	}
+	switch {
+	case te.StatusCode == http.StatusNotFound || slices.Contains(codes, "MANIFEST_UNKNOWN") || slices.Contains(codes, "NAME_UNKNOWN"):
+		return errs.New(errs.NotFound, "manifest for %s not found: %w", ref, err)
+	case te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden:
+		return errs.New(errs.Denied, "access denied for %s, repository does not exist or may require a login: %w", reference.FamiliarName(n), err)
+	case te.StatusCode == http.StatusTooManyRequests || te.StatusCode >= 500:
+		return errs.New(errs.Unavailable, "registry %s: %w", reference.Domain(n), err)
+	}
+	return fmt.Errorf("registry %s: %w", reference.Domain(n), err)
+}
+
+// manifest fetches a manifest or index by tag or digest and answers its bytes, digest and the type its header names.
+func (r *remoteRepo) manifest(ctx context.Context, tagOrDigest string) ([]byte, digest.Digest, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+"/manifests/"+tagOrDigest, nil)
+	if err != nil {
+		return nil, "", "", err
+	}
+	req.Header.Set("Accept", strings.Join(manifestTypes, ","))
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, "", "", registryError(r.named, err)
+	}
+	defer resp.Body.Close()
+	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		return nil, "", "", registryError(r.named, err)
+	}
+	data, err := readBounded(resp.Body, maxManifestSize)
+	if err != nil {
+		return nil, "", "", fmt.Errorf("manifest of %s: %w", reference.FamiliarString(r.named), err)
+	}
+	got := digest.FromBytes(data)
+	if want := digest.Digest(tagOrDigest); want.Validate() == nil && want != got {
+		return nil, "", "", errs.New(errs.Invalid, "manifest %s of %s: the registry sent content with digest %s", want, reference.FamiliarName(r.named), got)
+	}
+	mt, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	return data, got, strings.TrimSpace(mt), nil
+}

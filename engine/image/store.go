@@ -159,7 +159,7 @@ func (s *Store) once(ctx context.Context, key digest.Digest) (func(), error) {
 // A hold keeps chainIDs and blobs from being collected until it is released.
 type hold struct {
 	s    *Store
-	keys []digest.Digest
+	keys []digest.Digest // guarded by s.mu
 }
 
 func (s *Store) newHold() *hold { return &hold{s: s} }

@@ -150,4 +150,3 @@ func nodeAddress(n *corev1.Node, t corev1.NodeAddressType) string {
 	}
 	return none
 }
-

@@ -190,4 +190,3 @@ func bindingColumns[T any](of func(*T) (rbacv1.RoleRef, []rbacv1.Subject)) []Col
 		text("ServiceAccounts", "To which service accounts.", wide, func(o *T) string { return names(o, rbacv1.ServiceAccountKind) }),
 	}
 }
-

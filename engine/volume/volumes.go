@@ -115,10 +115,12 @@ func (v *Volumes) loadOne(name string) error {
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 
 // Create makes a volume, or returns the one of that name if it is there already (as Docker does); another driver is
-// errs.Conflict. An empty name makes an anonymous volume with a random name of 64 hexadecimal digits.
+// errs.Conflict. An empty name makes an anonymous volume with a random name of 64 hexadecimal digits; a caller that must know
+// the name before the volume exists marks it by Docker's label for anonymous volumes instead.
 func (v *Volumes) Create(name, driver string, labels, opts map[string]string) (Volume, error) {
-	anonymous := name == ""
-	if anonymous {
+	_, anonymous := labels["com.docker.volume.anonymous"]
+	if name == "" {
+		anonymous = true
 		b := make([]byte, 32)
 		rand.Read(b) // never fails
 		name = hex.EncodeToString(b)

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package container is a container's life: create, start, stop, exec, attach, logs, events, removal, and the sandboxes
-// that pods share.
-//
-// It owns the containers' folders on disk and joins the parts below it: image (root file systems), network, volume, oci
-// and shim (processes). It knows nothing of Docker's wire format, CRI or Kubernetes.
 package container
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/knarr/knarr/engine/cgroup"
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/engine/network"
 	"github.com/knarr/knarr/engine/volume"
@@ -32,26 +35,170 @@ type Config struct {
 
 // Engine is every container and sandbox of one instance. Its methods may be called concurrently. Where a method takes a ref,
 // it is a container's name, ID, or unique prefix of the ID; an unknown one is errs.NotFound.
-type Engine struct{ cfg Config }
+type Engine struct {
+	cfg      Config
+	log      *slog.Logger
+	lock     *os.File
+	layout   cgroup.Layout
+	bounding []string // capabilities that containers can have at most
+	swap     bool     // the kernel can limit swap
+	profiles *seccompProfiles
+	events   *eventRing
+	tails    *tails
+	tasks    *tasks
+	closing  <-chan struct{} // closed by Close
 
-var errSoon = errs.New(errs.Unsupported, "the container engine is being built")
+	// background runs work that belongs to no request; its context ends with Close, which waits for it.
+	background func(func(context.Context))
+	stop       func()
+
+	groups sync.Mutex // held while cgroups of sandboxes and their parents come and go
+
+	mu         sync.RWMutex // guards the fields below
+	closed     bool
+	containers map[string]*entry
+	names      map[string]string // name -> ID; also of containers that are being made
+	sandboxes  map[string]*sandbox
+	execs      map[string]*exec
+}
 
 // Open recovers: it reads every container's folder, finds the monitors that live, takes over exit codes of those that
 // ended meanwhile, and removes what a crash left half made.
-func Open(cfg Config) (*Engine, error) { return nil, errSoon }
+func Open(cfg Config) (*Engine, error) {
+	if cfg.Name == "" {
+		cfg.Name = "knarr"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		cfg: cfg, log: cfg.Log, profiles: newSeccompProfiles(), events: newEventRing(), tails: newTails(), tasks: newTasks(),
+		containers: map[string]*entry{}, names: map[string]string{},
+		sandboxes: map[string]*sandbox{}, execs: map[string]*exec{},
+	}
+	ctx, cancel := context.WithCancel(context.Background()) //house:allow context.Background: watching containers is nobody's request; it ends with Close
+	var running sync.WaitGroup
+	e.closing = ctx.Done()
+	e.background = func(work func(context.Context)) { running.Go(func() { work(ctx) }) }
+	e.stop = func() { cancel(); running.Wait() }
+	if err := e.open(ctx); err != nil {
+		e.stop()
+		return nil, fmt.Errorf("open the container engine in %s: %w", cfg.Dir, err)
+	}
+	return e, nil
+}
 
-// Run watches exits and applies restart policies and auto-removal until ctx ends; the containers go on without it. Until
-// Run is called exits are recorded, but no policy acts.
-func (e *Engine) Run(ctx context.Context) error { return errSoon }
+func (e *Engine) open(ctx context.Context) (err error) {
+	for _, dir := range []string{e.cfg.Dir, e.cfg.RunDir} {
+		for _, sub := range []string{"containers", "sandboxes"} {
+			if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+				return err
+			}
+		}
+	}
+	if e.lock, err = lockFolder(e.cfg.Dir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			e.lock.Close()
+		}
+	}()
+	if e.layout, err = cgroup.Detect(); err != nil {
+		return err
+	}
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return err
+	}
+	if e.bounding, err = parseBounding(string(status)); err != nil {
+		return err
+	}
+	e.swap = swapLimit(e.layout)
+	if err := e.ensureBridge(ctx); err != nil {
+		return err
+	}
+	return e.recover(ctx)
+}
+
+// lockFolder makes sure that one engine has the folder. The kernel frees the lock with the process.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, errs.New(errs.Conflict, "another daemon uses %s: stop it, or choose another data folder", dir)
+	}
+	return f, nil
+}
+
+// swapLimit says whether memory plus swap can be limited here.
+func swapLimit(l cgroup.Layout) bool {
+	if root := l.V1["memory"]; root != "" {
+		return exists(filepath.Join(root, "memory.memsw.limit_in_bytes"))
+	}
+	return l.Mode == cgroup.V2 // every kernel that we run on accounts swap on v2
+}
+
+// Run starts what restart policies ask for, then applies them and auto-removal until ctx ends; the containers go on
+// without it. Until Run is called exits are recorded, but no policy acts.
+func (e *Engine) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for {
+		for _, t := range e.tasks.take() {
+			g.Go(func() error { e.perform(ctx, t); return nil })
+		}
+		select {
+		case <-e.tasks.wake:
+		case <-ctx.Done():
+			return g.Wait()
+		}
+	}
+}
 
 // Close lets go of monitors and watches. Containers go on.
-func (e *Engine) Close() error { return nil }
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	all := e.all()
+	e.mu.Unlock()
+	e.stop()
+	for _, c := range all {
+		c.mu.Lock()
+		client := c.client
+		c.mu.Unlock()
+		if client != nil {
+			client.Close()
+		}
+	}
+	e.tails.close()
+	return e.lock.Close()
+}
 
-// StopAll stops and removes every container and sandbox of the instance with all that was made for them.
-func (e *Engine) StopAll(ctx context.Context) error { return errSoon }
+// all lists the entries; mu is held.
+func (e *Engine) all() []*entry {
+	out := make([]*entry, 0, len(e.containers))
+	for _, c := range e.containers {
+		out = append(out, c)
+	}
+	return out
+}
 
-// Problem is one broken invariant that Check found.
-type Problem struct{ Kind, Object, Detail string }
-
-// Check compares what the engine knows with mounts, cgroups, namespaces and folders that are there. It changes nothing.
-func (e *Engine) Check(ctx context.Context) []Problem { return nil }
+// emit publishes an event of a container.
+func (e *Engine) emit(c *entry, action string, more map[string]string) {
+	r := c.record()
+	attributes := map[string]string{"name": r.Spec.Name, "image": r.Spec.Image}
+	for k, v := range r.Config.Labels {
+		attributes[k] = v
+	}
+	for k, v := range more {
+		attributes[k] = v
+	}
+	e.Publish(Event{Type: "container", Action: action, ID: c.id, Attributes: attributes})
+}

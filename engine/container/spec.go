@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/knarr/knarr/engine/image"
@@ -20,21 +21,22 @@ type Spec struct {
 	Labels      map[string]string
 	Annotations map[string]string
 
-	Entrypoint []string // nil: the image's; empty non-nil: none
-	Cmd        []string // nil: the image's (unless Entrypoint is given)
-	Env        []string // "K=V", after the image's
-	Dir        string
-	User       string // "user[:group]" by name or number, looked up in the container's own /etc/passwd
-	Groups     []string
-	Hostname   string
-	Domainname string
-	Terminal   bool
-	OpenStdin  bool
-	StdinOnce  bool // close stdin when the first attached client leaves
-	StopSignal string
-	StopGrace  *time.Duration // nil: 10 s
-	Init       bool           // run a small init as PID 1 (knarr-shim's own)
-	ShmSize    int64          // bytes; 0: 64 MiB
+	Entrypoint  []string // nil: the image's; empty non-nil: none
+	Cmd         []string // nil: the image's (unless Entrypoint is given)
+	Env         []string // "K=V", after the image's
+	Dir         string
+	User        string // "user[:group]" by name or number, looked up in the container's own /etc/passwd
+	Groups      []string
+	Hostname    string
+	Domainname  string
+	Terminal    bool
+	OpenStdin   bool
+	StdinOnce   bool // close stdin when the first attached client leaves
+	StopSignal  string
+	StopGrace   *time.Duration     // nil: 10 s
+	Healthcheck *HealthcheckConfig // nil: the image's
+	Init        bool               // run a small init as PID 1 (knarr-shim's own)
+	ShmSize     int64              // bytes; 0: 64 MiB
 
 	Mounts       []Mount
 	Tmpfs        map[string]string // path -> mount options
@@ -52,6 +54,9 @@ type Spec struct {
 	Security                                            Security
 	PidMode, IpcMode, UTSMode, CgroupnsMode, UsernsMode string // "", "private", "host", "container:ID"
 }
+
+// HealthcheckConfig is the image format's.
+type HealthcheckConfig = dockerspec.HealthcheckConfig
 
 // Mount is one volume, bind or tmpfs mount.
 type Mount struct {
@@ -162,6 +167,7 @@ type Container struct {
 	HostsPath, ResolvConfPath, HostnamePath string              // host paths; "" when the container has its own file
 	NetnsPath                               string              // "" with the host's network
 	Endpoints                               map[string]Endpoint // by network name
+	Health                                  *Health             // nil: there is no health check
 	MountPoints                             []MountPoint
 }
 
@@ -179,7 +185,8 @@ type Endpoint struct {
 
 // MountPoint is a mount as it was resolved.
 type MountPoint struct {
-	Type, Name, Source, Target, Propagation string
+	Type, Name, Source, Target, Propagation string   // Source is a host path; Name that of a volume
+	Options                                 []string // further mount options
 	ReadOnly                                bool
 }
 

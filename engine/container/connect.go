@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/knarr/knarr/engine/network"
+	"github.com/knarr/knarr/internal/atomicfile"
+	"github.com/knarr/knarr/internal/errs"
+)
+
+// DefaultNetwork is the network of containers that name none.
+const DefaultNetwork = "bridge"
+
+func (e *Engine) ensureBridge(ctx context.Context) error {
+	if e.cfg.Networks == nil {
+		return nil
+	}
+	_, err := e.cfg.Networks.Ensure(ctx, network.Spec{Name: DefaultNetwork, Driver: network.DriverBridge})
+	return err
+}
+
+// place is where a run is put: its namespaces, its addresses and the files that tell its programs about them.
+type place struct {
+	namespaces Namespaces
+	netns      string // "" with the host's network
+	endpoints  map[string]Endpoint
+	hostname   string
+	files      map[string]string // path in the container -> host file
+	shm        string
+}
+
+// connect makes or finds the namespaces of a run and writes its network files.
+func (e *Engine) connect(ctx context.Context, c *entry, rec record) (place, error) {
+	if rec.Spec.Sandbox != "" {
+		return e.joinSandbox(rec)
+	}
+	p := place{hostname: cmp.Or(rec.Spec.Hostname, c.short())}
+	if rec.Spec.UTSMode == "host" || rec.Spec.Network.Mode == "host" && rec.Spec.Hostname == "" {
+		p.hostname, _ = os.Hostname()
+	}
+	if rec.Spec.UTSMode == "host" {
+		p.namespaces.UTS = hostNamespace
+	}
+	if rec.Spec.CgroupnsMode == "host" {
+		p.namespaces.Cgroup = hostNamespace
+	}
+	if err := e.joinPid(rec.Spec.PidMode, &p); err != nil {
+		return p, err
+	}
+	if err := e.joinIPC(c, rec.Spec, &p); err != nil {
+		return p, err
+	}
+	if err := e.joinNetwork(ctx, c, rec, &p); err != nil {
+		return p, err
+	}
+	if _, other, ok := strings.Cut(rec.Spec.Network.Mode, "container:"); ok {
+		return p, e.shareFiles(other, &p)
+	}
+	return p, e.writeNetFiles(c, rec, &p)
+}
+
+// other finds a running container whose namespace is to be joined.
+func (e *Engine) other(ref string) (*entry, int, error) {
+	o, err := e.find(ref)
+	if err != nil {
+		return nil, 0, err
+	}
+	st := o.status()
+	if !st.running() {
+		return nil, 0, errs.New(errs.Conflict, "cannot join namespace of a non running container: container %s is %s", o.id, st.State)
+	}
+	return o, st.Pid, nil
+}
+
+func (e *Engine) joinPid(mode string, p *place) error {
+	switch ref, isOther := strings.CutPrefix(mode, "container:"); {
+	case mode == "host":
+		p.namespaces.PID = hostNamespace
+	case isOther:
+		_, pid, err := e.other(ref)
+		if err != nil {
+			return err
+		}
+		p.namespaces.PID = nsPath(pid, "pid")
+	}
+	return nil
+}
+
+func nsPath(pid int, kind string) string { return "/proc/" + strconv.Itoa(pid) + "/ns/" + kind }
+
+func (e *Engine) joinIPC(c *entry, s Spec, p *place) error {
+	switch ref, isOther := strings.CutPrefix(s.IpcMode, "container:"); {
+	case s.IpcMode == "host":
+		p.namespaces.IPC, p.shm = hostNamespace, "/dev/shm"
+	case s.IpcMode == "shareable":
+		p.shm = c.shm()
+		return mountShm(p.shm, s.ShmSize)
+	case isOther:
+		o, pid, err := e.other(ref)
+		if err != nil {
+			return err
+		}
+		if !exists(o.shm()) {
+			return errs.New(errs.Conflict, "can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", o.id)
+		}
+		p.namespaces.IPC, p.shm = nsPath(pid, "ipc"), o.shm()
+	}
+	return nil
+}
+
+func mountShm(dir string, size int64) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	options := "mode=1777,size=" + strconv.FormatInt(cmp.Or(size, defaultShmSize), 10)
+	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("mount shared memory on %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (e *Engine) joinNetwork(ctx context.Context, c *entry, rec record, p *place) error {
+	mode := rec.Spec.Network.Mode
+	if ref, isOther := strings.CutPrefix(mode, "container:"); isOther {
+		o, pid, err := e.other(ref)
+		if err != nil {
+			return err
+		}
+		p.namespaces.Net = nsPath(pid, "net")
+		p.netns = o.status().Netns
+		if p.netns == "" {
+			p.namespaces.Net = hostNamespace
+		}
+		return nil
+	}
+	if mode == "host" {
+		p.namespaces.Net = hostNamespace
+		return nil
+	}
+	p.netns, p.namespaces.Net = c.netns(), c.netns()
+	if err := e.cfg.Networks.NewNamespace(ctx, p.netns); err != nil {
+		return err
+	}
+	if mode == "none" {
+		return nil
+	}
+	if mode == "" || mode == "default" {
+		mode = DefaultNetwork
+	}
+	p.endpoints = map[string]Endpoint{}
+	if err := e.attach(ctx, c, rec, mode, rec.Spec.Network, p.endpoints); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(rec.Networks)) {
+		if err := e.attach(ctx, c, rec, name, rec.Networks[name], p.endpoints); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach puts the container on one network and notes the endpoint. Ports are published on the first.
+func (e *Engine) attach(ctx context.Context, c *entry, rec record, name string, n NetworkSpec, endpoints map[string]Endpoint) error {
+	a := network.Attachment{Network: name, Sandbox: c.id, NetnsPath: c.netns(), IP: n.IP, NoDefaultRoute: len(endpoints) > 0}
+	a.Aliases = append([]string{rec.Spec.Name, c.short()}, n.Aliases...)
+	if len(endpoints) == 0 {
+		a.Ports = wantedPorts(rec)
+	}
+	ep, err := e.cfg.Networks.Attach(ctx, a)
+	if err != nil {
+		return err
+	}
+	endpoints[ep.Network] = endpointView(ep)
+	return nil
+}
+
+// wantedPorts are the ports to publish: those asked for and, with PublishAll, every exposed one besides.
+func wantedPorts(rec record) []network.Port {
+	var out []network.Port
+	have := map[string]bool{}
+	for _, p := range rec.Spec.Network.Ports {
+		proto := cmp.Or(p.Protocol, "tcp")
+		have[strconv.Itoa(int(p.ContainerPort))+"/"+proto] = true
+		out = append(out, network.Port{HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: proto})
+	}
+	if !rec.Spec.Network.PublishAll {
+		return out
+	}
+	for _, exposed := range slices.Sorted(maps.Keys(rec.Config.ExposedPorts)) {
+		port, proto, _ := strings.Cut(exposed, "/")
+		n, err := strconv.ParseUint(port, 10, 16)
+		proto = cmp.Or(proto, "tcp")
+		if err != nil || n == 0 || have[port+"/"+proto] || proto != "tcp" && proto != "udp" {
+			continue // an image may say anything
+		}
+		out = append(out, network.Port{ContainerPort: uint16(n), Protocol: proto})
+	}
+	return out
+}
+
+func endpointView(ep network.Endpoint) Endpoint {
+	v := Endpoint{Network: ep.Network, NetworkID: ep.NetworkID, IP: ep.IP, PrefixLen: ep.PrefixLen, Gateway: ep.Gateway, MAC: ep.MAC.String(), Aliases: ep.Aliases}
+	for _, p := range ep.Ports {
+		v.Ports = append(v.Ports, Port{HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol})
+	}
+	return v
+}
+
+// writeNetFiles writes hosts, hostname and resolv.conf into the container's folder.
+func (e *Engine) writeNetFiles(c *entry, rec record, p *place) error {
+	n := rec.Spec.Network
+	var first Endpoint
+	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
+		if first = p.endpoints[name]; first.Gateway.IsValid() {
+			break
+		}
+	}
+	dns := resolvers{servers: n.DNS, search: n.DNSSearch, options: n.DNSOptions}
+	return e.writeFiles(c.dir, p, netFiles{hostname: p.hostname, domain: rec.Spec.Domainname, ip: first.IP, gateway: first.Gateway,
+		hosts: n.ExtraHosts, dns: dns, hostNet: p.namespaces.Net == hostNamespace})
+}
+
+// netFiles is what /etc/hosts, /etc/hostname and /etc/resolv.conf say.
+type netFiles struct {
+	hostname, domain string
+	ip, gateway      netip.Addr
+	hosts            []string
+	dns              resolvers
+	hostNet          bool
+}
+
+func (e *Engine) writeFiles(dir string, p *place, n netFiles) error {
+	base := resolvers{servers: e.cfg.DNS}
+	if host, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+		base = parseResolvConf(string(host))
+		if !n.hostNet {
+			base = base.withoutLoopback()
+		}
+		base = base.over(e.cfg.DNS, nil, nil)
+	}
+	p.files = map[string]string{}
+	for name, content := range map[string][]byte{
+		"hosts":       hostsFile(n.ip, n.hostname, n.domain, n.hosts, n.gateway),
+		"hostname":    []byte(n.hostname + "\n"),
+		"resolv.conf": base.over(n.dns.servers, n.dns.search, n.dns.options).file(),
+	} {
+		path := filepath.Join(dir, name)
+		if err := atomicfile.WriteVolatile(path, content, 0o644); err != nil {
+			return err
+		}
+		p.files["/etc/"+name] = path
+	}
+	return nil
+}
+
+// shareFiles gives a container in another's network namespace the other's files.
+func (e *Engine) shareFiles(ref string, p *place) error {
+	o, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	p.files = map[string]string{}
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+		if path := o.file(name); exists(path) {
+			p.files["/etc/"+name] = path
+		}
+	}
+	return nil
+}

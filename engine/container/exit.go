@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/knarr/knarr/engine/shim"
+	"github.com/knarr/knarr/internal/errs"
+)
+
+// unknownExit is the code of a run whose end nobody saw: Docker's.
+const unknownExit = 255
+
+// finish takes the end of a run: cleans up, records it, tells who waits, and asks the restart policy. op is held. waitErr says
+// that the monitor is gone without telling.
+func (e *Engine) finish(ctx context.Context, c *entry, exit shim.Exit, waitErr error) {
+	why := ""
+	if waitErr != nil {
+		var known bool
+		var err error
+		if exit, known, err = shim.ReadExit(c.monitor()); err != nil || !known {
+			exit = shim.Exit{Code: unknownExit, ExitedAt: time.Now()}
+			why = "the container's monitor is gone; how the container ended is not known"
+		}
+	}
+	if err := e.dismantle(ctx, c); err != nil {
+		e.log.Error("clean up after exit", "container", c.id, "err", err)
+	}
+	e.recordExit(c, exit, why)
+	e.applyPolicy(c)
+}
+
+// recordExit puts the end of a run on disk, then tells everybody.
+func (e *Engine) recordExit(c *entry, exit shim.Exit, why string) {
+	c.set(func(s *status) {
+		s.State, s.Pid, s.Netns, s.Endpoints, s.Cgroup = Exited, 0, "", nil, ""
+		s.ExitCode, s.Signal, s.OOMKilled, s.Error, s.FinishedAt = exit.Code, exit.Signal, exit.OOMKilled, why, exit.ExitedAt
+	})
+	if err := c.saveStatus(); err != nil {
+		e.log.Error("save state", "container", c.id, "err", err)
+	}
+	if exit.OOMKilled {
+		e.emit(c, "oom", nil)
+	}
+	e.emit(c, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
+	c.announceExit()
+}
+
+// announceExit wakes those who wait for an exit or for the present run's end.
+func (c *entry) announceExit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.client = nil
+	c.exits.exit = c.st.exit()
+	close(c.exits.ch)
+	c.exits = newExitWait()
+	if c.ended != nil {
+		close(c.ended)
+		c.ended = nil
+	}
+}
+
+// applyPolicy decides what follows an exit and queues it. op is held.
+func (e *Engine) applyPolicy(c *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.st
+	again, after := decideRestart(ended{policy: c.rec.Spec.Restart, code: s.ExitCode, ran: s.FinishedAt.Sub(s.StartedAt),
+		stopped: s.Stopped, count: s.Restarts, backoff: s.Backoff})
+	switch {
+	case again:
+		s.State, s.Backoff = Restarting, after
+		c.restart = make(chan struct{})
+		e.tasks.add(task{c: c, after: after, off: c.restart})
+	case c.rec.Spec.AutoRemove:
+		e.tasks.add(task{c: c, remove: true})
+	}
+}
+
+// dismantle undoes what a start made: monitor, network, mounts, cgroup, run folder. All steps are idempotent and all are tried.
+// op is held.
+func (e *Engine) dismantle(ctx context.Context, c *entry) error {
+	c.mu.Lock()
+	client, rec, st := c.client, c.rec, c.st
+	execs := c.execs
+	c.client, c.execs = nil, map[string]*exec{}
+	c.mu.Unlock()
+	e.stopHealth(c)
+	e.forgetExecs(execs)
+	var all []error
+	try := func(what string, err error) {
+		if err != nil {
+			all = append(all, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	try("end the monitor", e.endMonitor(ctx, c, client, st, rec))
+	if rec.Spec.Sandbox == "" && e.cfg.Networks != nil {
+		if rec.Spec.Network.Mode != "host" && rec.Spec.Network.Mode != "none" {
+			try("leave the networks", e.cfg.Networks.DetachAll(ctx, c.id))
+		}
+		if exists(c.netns()) {
+			try("remove the network namespace", e.cfg.Networks.RemoveNamespace(c.netns()))
+		}
+	}
+	if exists(c.rootfs()) {
+		try("unmount the root file system", e.cfg.Images.Unmount(c.rootfs()))
+	}
+	if exists(c.shm()) {
+		try("unmount shared memory", unmount(c.shm()))
+	}
+	if len(all) == 0 {
+		try("remove the run folder", removeRun(c.run))
+	}
+	return errors.Join(all...)
+}
+
+// endMonitor ends the monitor and all processes. Without a connection it looks for one: a crash may have left it.
+func (e *Engine) endMonitor(ctx context.Context, c *entry, client *shim.Client, st status, rec record) error {
+	if client == nil && exists(c.monitor()) {
+		found, err := shim.Dial(ctx, c.monitor())
+		if err != nil && !errors.Is(err, errs.NotFound) {
+			return err
+		}
+		client = found
+	}
+	if client == nil {
+		return e.killGroup(c, st, rec)
+	}
+	err := client.Shutdown(ctx)
+	if errors.Is(err, errs.Conflict) { // still alive: a failed start, or a leftover
+		if err := client.SignalAll(ctx, unix.SIGKILL); err != nil && !errors.Is(err, errs.Gone) {
+			return err
+		}
+		if _, err := client.Wait(ctx); err != nil {
+			return errors.Join(err, e.killGroup(c, st, rec))
+		}
+		err = client.Shutdown(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, e.killGroup(c, st, rec))
+	}
+	return nil
+}
+
+// killGroup ends what runs in a container's cgroup, and removes that, when no monitor is there to do it.
+func (e *Engine) killGroup(c *entry, st status, rec record) error {
+	path := st.Cgroup
+	if path == "" {
+		parent, err := e.cgroupParent(rec)
+		if err != nil {
+			return nil // its sandbox, and with it the group, is gone
+		}
+		path = parent + "/" + c.id
+	}
+	g, err := e.layout.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := g.Kill(); err != nil {
+		return err
+	}
+	return g.Delete()
+}
+
+func unmount(path string) error {
+	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// removeRun removes a run folder. Mount points in it are only ever removed empty: were something still mounted there, a
+// recursive removal would empty that.
+func removeRun(run string) error {
+	var all []error
+	for _, name := range []string{"bundle", "shim"} {
+		all = append(all, os.RemoveAll(filepath.Join(run, name)))
+	}
+	for _, path := range []string{filepath.Join(run, "rootfs"), filepath.Join(run, "shm"), filepath.Join(run, "netns"), run} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/knarr/knarr/engine/shim"
+	"github.com/knarr/knarr/internal/errs"
+)
+
+const defaultGrace = 10 * time.Second
+
+// Stop sends the stop signal, waits for grace (nil: the container's own; negative: for ever), then kills. It returns when
+// the container has exited. A container that does not run is no error. A restart policy does not start it again.
+func (e *Engine) Stop(ctx context.Context, ref string, grace *time.Duration) error {
+	c, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	rec := c.record()
+	sig, err := parseSignal(rec.StopSignal)
+	if err != nil {
+		return err
+	}
+	wait := defaultGrace
+	if grace == nil {
+		grace = rec.Spec.StopGrace
+	}
+	if grace != nil {
+		wait = *grace
+	}
+	client, ended := e.askToStop(c)
+	if client == nil {
+		return nil
+	}
+	if err := e.thaw(ctx, c, client); err != nil {
+		return err
+	}
+	if err := client.Signal(ctx, sig); err != nil && !errors.Is(err, errs.Gone) {
+		return err
+	}
+	e.emit(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	var timeout <-chan time.Time
+	if wait >= 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-ended:
+	case <-timeout:
+		err = e.killAndWait(ctx, c, client, ended)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		e.emit(c, "stop", nil)
+	}
+	return err
+}
+
+// askToStop marks the end as wanted, calls a waiting restart off, and answers what runs.
+func (e *Engine) askToStop(c *entry) (*shim.Client, <-chan struct{}) {
+	c.op.Lock()
+	defer c.op.Unlock()
+	c.callOff()
+	c.mu.Lock()
+	waiting := c.st.State == Restarting
+	c.st.Stopped = true
+	if waiting {
+		c.st.State = Exited
+	}
+	running := c.st.running()
+	client, ended, policy := c.client, c.ended, c.rec.Spec.Restart.Name
+	c.mu.Unlock()
+	if waiting || running && policy != "" && policy != "no" {
+		if err := c.saveStatus(); err != nil {
+			e.log.Error("save state", "container", c.id, "err", err)
+		}
+	}
+	if !running {
+		return nil, nil
+	}
+	return client, ended
+}
+
+func (e *Engine) killAndWait(ctx context.Context, c *entry, client *shim.Client, ended <-chan struct{}) error {
+	if err := client.SignalAll(ctx, syscall.SIGKILL); err != nil && !errors.Is(err, errs.Gone) {
+		return err
+	}
+	e.emit(c, "kill", map[string]string{"signal": "9"})
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Kill sends a signal ("KILL", "SIGTERM", "9"; "" is KILL). A container that does not run is errs.Conflict.
+func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
+	c, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if signal == "" {
+		signal = "KILL"
+	}
+	sig, err := parseSignal(signal)
+	if err != nil {
+		return err
+	}
+	client := c.live()
+	if client == nil {
+		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, c.id)
+	}
+	if sig == syscall.SIGKILL { // a killed container stays down, a paused one must be let go to die
+		c.set(func(s *status) { s.Stopped = true })
+		if err := e.thaw(ctx, c, client); err != nil {
+			return err
+		}
+	}
+	if err := client.Signal(ctx, sig); err != nil {
+		if errors.Is(err, errs.Gone) {
+			return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, c.id)
+		}
+		return err
+	}
+	e.emit(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	return nil
+}
+
+// Restart is Stop and Start.
+func (e *Engine) Restart(ctx context.Context, ref string, grace *time.Duration) error {
+	if err := e.Stop(ctx, ref, grace); err != nil {
+		return err
+	}
+	if err := e.Start(ctx, ref); err != nil {
+		return err
+	}
+	if c, err := e.find(ref); err == nil {
+		e.emit(c, "restart", nil)
+	}
+	return nil
+}
+
+// Pause freezes every process of a running container.
+func (e *Engine) Pause(ctx context.Context, ref string) error {
+	return e.freeze(ctx, ref, Running, Paused, "pause", (*shim.Client).Pause)
+}
+
+// Unpause undoes Pause.
+func (e *Engine) Unpause(ctx context.Context, ref string) error {
+	return e.freeze(ctx, ref, Paused, Running, "unpause", (*shim.Client).Resume)
+}
+
+func (e *Engine) freeze(ctx context.Context, ref string, from, to State, action string, do func(*shim.Client, context.Context) error) error {
+	c, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	client := c.live()
+	switch st := c.status(); {
+	case client == nil:
+		return errs.New(errs.Conflict, "container %s is not running", c.id)
+	case st.State == to && to == Paused:
+		return errs.New(errs.Conflict, "container %s is already paused", c.id)
+	case st.State != from:
+		return errs.New(errs.Conflict, "container %s is not paused", c.id)
+	}
+	if err := do(client, ctx); err != nil {
+		return err
+	}
+	c.set(func(s *status) { s.State = to })
+	if err := c.saveStatus(); err != nil {
+		return err
+	}
+	e.emit(c, action, nil)
+	return nil
+}
+
+// thaw lets a paused container go on, because a frozen process takes no signal.
+func (e *Engine) thaw(ctx context.Context, c *entry, client *shim.Client) error {
+	c.op.Lock()
+	defer c.op.Unlock()
+	if c.status().State != Paused || c.live() != client {
+		return nil
+	}
+	if err := client.Resume(ctx); err != nil && !errors.Is(err, errs.Gone) {
+		return err
+	}
+	c.set(func(s *status) { s.State = Running })
+	return c.saveStatus()
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"errors"
+	"net/netip"
+	"path"
+	"strings"
+
+	"github.com/knarr/knarr/internal/errs"
+)
+
+const minMemory = 6 << 20 // less cannot even hold the processes that set a container up
+
+// validate reports every fault of a Spec that can be told without looking at anything else.
+func validate(s Spec) error {
+	var f faults
+	if s.Name != "" {
+		f.err(checkName(s.Name))
+	}
+	if s.Image == "" {
+		f.add("no image given")
+	}
+	f.err(checkUser(s.User))
+	for _, kv := range s.Env {
+		if kv == "" || kv[0] == '=' || strings.ContainsRune(kv, 0) {
+			f.add("invalid environment variable: %q", kv)
+		}
+	}
+	for name, h := range map[string]string{"hostname": s.Hostname, "domainname": s.Domainname} {
+		if len(h) > 64 || strings.ContainsAny(h, " \t\r\n\x00/") {
+			f.add("invalid %s %q", name, h)
+		}
+	}
+	if s.StopSignal != "" {
+		_, err := parseSignal(s.StopSignal)
+		f.err(err)
+	}
+	f.restart(s)
+	f.resources(s.Resources)
+	f.mounts(s)
+	f.network(s)
+	for k, v := range s.Security.Sysctls {
+		f.err(checkSysctl(k, v, s))
+	}
+	if s.LogPath != "" && !path.IsAbs(s.LogPath) {
+		f.add("the log path %q is not absolute", s.LogPath)
+	}
+	for field, mode := range map[string]string{"PidMode": s.PidMode, "IpcMode": s.IpcMode, "UTSMode": s.UTSMode, "CgroupnsMode": s.CgroupnsMode, "UsernsMode": s.UsernsMode} {
+		f.namespace(field, mode)
+	}
+	return errors.Join(f.list...)
+}
+
+type faults struct{ list []error }
+
+func (f *faults) add(format string, args ...any) {
+	f.list = append(f.list, errs.New(errs.Invalid, format, args...))
+}
+
+func (f *faults) err(err error) {
+	if err != nil {
+		f.list = append(f.list, err)
+	}
+}
+
+func (f *faults) restart(s Spec) {
+	switch s.Restart.Name {
+	case "", "no", "always", "unless-stopped":
+		if s.Restart.MaxRetries != 0 {
+			f.add("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+		}
+	case "on-failure":
+		if s.Restart.MaxRetries < 0 {
+			f.add("invalid restart policy: maximum retry count cannot be negative")
+		}
+	default:
+		f.add("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", s.Restart.Name)
+	}
+	if s.AutoRemove && s.Restart.Name != "" && s.Restart.Name != "no" {
+		f.add("can't create 'AutoRemove' container with restart policy")
+	}
+}
+
+func (f *faults) resources(r Resources) {
+	if r.Memory != 0 && r.Memory < minMemory {
+		f.add("Minimum memory limit allowed is 6MB")
+	}
+	if r.MemorySwap > 0 && r.Memory == 0 {
+		f.add("You should always set the Memory limit when using Memoryswap limit, see usage")
+	}
+	if r.MemorySwap > 0 && r.MemorySwap < r.Memory {
+		f.add("Minimum memoryswap limit should be larger than memory limit, see usage")
+	}
+	if r.MemorySwap < -1 || r.MemoryReservation < 0 {
+		f.add("memory limits cannot be negative")
+	}
+	if r.NanoCPUs < 0 {
+		f.add("the number of CPUs cannot be negative")
+	}
+	if r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0) {
+		f.add("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
+	}
+	if r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1_000_000) {
+		f.add("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	}
+	if r.CPUQuota > 0 && r.CPUQuota < 1000 {
+		f.add("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	}
+	if r.OOMScoreAdj != nil && (*r.OOMScoreAdj < -1000 || *r.OOMScoreAdj > 1000) {
+		f.add("Invalid value %d, range for oom score adj is [-1000, 1000]", *r.OOMScoreAdj)
+	}
+	for _, u := range r.Ulimits {
+		if u.Soft > u.Hard {
+			f.add("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
+		}
+	}
+	for _, d := range r.Devices {
+		if strings.Trim(d.Permissions, "rwm") != "" {
+			f.add("bad mode specified: %s", d.Permissions)
+		}
+	}
+}
+
+func (f *faults) mounts(s Spec) {
+	seen := map[string]bool{}
+	check := func(target string) {
+		clean := path.Clean(target)
+		switch {
+		case !path.IsAbs(target) || strings.ContainsRune(target, 0):
+			f.add("invalid mount path: '%s' mount path must be absolute", target)
+		case clean == "/":
+			f.add("invalid specification: destination can't be '/'")
+		case seen[clean]:
+			f.add("Duplicate mount point: %s", clean)
+		}
+		seen[clean] = true
+	}
+	for i, m := range s.Mounts {
+		check(m.Target)
+		switch m.Type {
+		case "bind":
+			if !path.IsAbs(m.Source) {
+				f.add("mount %d: invalid bind source %q: the path must be absolute", i, m.Source)
+			}
+		case "volume", "tmpfs":
+		default:
+			f.add("mount %d: unknown type %q; use bind, volume or tmpfs", i, m.Type)
+		}
+		switch m.Propagation {
+		case "", "private", "rprivate", "slave", "rslave", "shared", "rshared":
+		default:
+			f.add("mount %d: invalid propagation mode %q", i, m.Propagation)
+		}
+	}
+	for target := range s.Tmpfs {
+		check(target)
+	}
+}
+
+func (f *faults) network(s Spec) {
+	if s.Sandbox != "" && (s.Network.Mode != "" || len(s.Network.Ports) > 0) {
+		f.add("a container in a sandbox has the sandbox's network")
+	}
+	for _, p := range s.Network.Ports {
+		if p.ContainerPort == 0 {
+			f.add("invalid port mapping: the container port is missing")
+		}
+		if p.Protocol != "" && p.Protocol != "tcp" && p.Protocol != "udp" {
+			f.add("invalid port mapping: protocol %q is neither tcp nor udp", p.Protocol)
+		}
+	}
+	for _, h := range s.Network.ExtraHosts {
+		name, addr, ok := cutHost(h)
+		if _, err := netip.ParseAddr(addr); !ok || name == "" || strings.ContainsAny(name, " \t\r\n#") || err != nil && addr != hostGateway {
+			f.add("bad format for add-host: %q", h)
+		}
+	}
+	for _, d := range s.Network.DNS {
+		if _, err := netip.ParseAddr(d); err != nil {
+			f.add("%s is not an IP address: name servers are given by address", d)
+		}
+	}
+	for _, w := range append(append([]string{}, s.Network.DNSSearch...), s.Network.DNSOptions...) {
+		if strings.ContainsAny(w, " \t\r\n\x00#;") {
+			f.add("bad DNS search domain or option %q", w)
+		}
+	}
+}
+
+const hostGateway = "host-gateway"
+
+// cutHost splits "name:address" or "name=address".
+func cutHost(h string) (name, addr string, ok bool) {
+	if i := strings.IndexAny(h, ":="); i >= 0 {
+		return h[:i], strings.Trim(h[i+1:], "[]"), true
+	}
+	return h, "", false
+}
+
+func (f *faults) namespace(field, mode string) {
+	kind, rest, _ := strings.Cut(mode, ":")
+	switch {
+	case mode == "" || mode == "private" || mode == "host":
+	case field == "IpcMode" && (mode == "none" || mode == "shareable"):
+	case kind == "container" && rest != "" && (field == "PidMode" || field == "IpcMode"):
+	default:
+		f.add("invalid %s: %q", field, mode)
+	}
+}
+
+// checkSysctl admits the keys that belong to a namespace of the container's own, and values of one line (CVE-2022-0811).
+func checkSysctl(key, value string, s Spec) error {
+	k := strings.ReplaceAll(key, "/", ".")
+	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/") != "" || strings.Contains(k, "..") {
+		return errs.New(errs.Invalid, "invalid sysctl %q", key)
+	}
+	if strings.ContainsAny(value, "\n\r\x00+") {
+		return errs.New(errs.Invalid, "invalid value %q of sysctl %s", value, key)
+	}
+	switch {
+	case strings.HasPrefix(k, "net."):
+		if s.Network.Mode == "host" {
+			return errs.New(errs.Invalid, "sysctl %s is not allowed in the host network namespace", key)
+		}
+		return nil
+	case strings.HasPrefix(k, "fs.mqueue."), strings.HasPrefix(k, "kernel.shm"), strings.HasPrefix(k, "kernel.msg"), k == "kernel.sem":
+		if s.IpcMode == "host" {
+			return errs.New(errs.Invalid, "sysctl %s is not allowed in the host ipc namespace", key)
+		}
+		return nil
+	}
+	return errs.New(errs.Invalid, "sysctl %s is not in a separate kernel namespace", key)
+}

@@ -59,7 +59,7 @@ type Engine struct {
 	containers map[string]*entry
 	names      map[string]string // name -> ID; also of containers that are being made
 	sandboxes  map[string]*sandbox
-	execs      map[string]*exec
+	execs      map[string]*execution
 }
 
 // Open recovers: it reads every container's folder, finds the monitors that live, takes over exit codes of those that
@@ -74,7 +74,7 @@ func Open(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, profiles: newSeccompProfiles(), events: newEventRing(), tails: newTails(), tasks: newTasks(),
 		containers: map[string]*entry{}, names: map[string]string{},
-		sandboxes: map[string]*sandbox{}, execs: map[string]*exec{},
+		sandboxes: map[string]*sandbox{}, execs: map[string]*execution{},
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //house:allow context.Background: watching containers is nobody's request; it ends with Close
 	var running sync.WaitGroup

@@ -30,7 +30,7 @@ type entry struct {
 	gone    *exitWait     // of the removal
 	pending []*pendingAttach
 	restart chan struct{} // closing it calls a waiting restart off; nil when none waits
-	execs   map[string]*exec
+	execs   map[string]*execution
 	health  *healthState
 }
 
@@ -43,7 +43,7 @@ type exitWait struct {
 func newExitWait() *exitWait { return &exitWait{ch: make(chan struct{})} }
 
 func newEntry(id, dir, run string) *entry {
-	return &entry{id: id, dir: dir, run: run, exits: newExitWait(), gone: newExitWait(), execs: map[string]*exec{}}
+	return &entry{id: id, dir: dir, run: run, exits: newExitWait(), gone: newExitWait(), execs: map[string]*execution{}}
 }
 
 func (c *entry) rootfs() string  { return filepath.Join(c.run, "rootfs") }

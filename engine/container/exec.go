@@ -22,9 +22,9 @@ import (
 // maxExecs bounds the ended execs that a container remembers.
 const maxExecs = 256
 
-// exec is one further process. It lives in memory only: a restart of the daemon forgets it, not the process.
+// execution is one further process. It lives in memory only: a restart of the daemon forgets it, not the process.
 // mu guards the fields below it; entry.mu may be taken while it is held, never the other way round.
-type exec struct {
+type execution struct {
 	id   string
 	c    *entry
 	spec ExecSpec
@@ -61,7 +61,7 @@ func (e *Engine) ExecCreate(ref string, s ExecSpec) (string, error) {
 	if err := checkUser(s.User); err != nil {
 		return "", err
 	}
-	x := &exec{id: newID(), c: c, spec: s, made: time.Now()}
+	x := &execution{id: newID(), c: c, spec: s, made: time.Now()}
 	c.mu.Lock()
 	err = c.runs()
 	if err == nil {
@@ -100,7 +100,7 @@ func (e *Engine) dropOldExec(c *entry) {
 	if len(all) < maxExecs {
 		return
 	}
-	var oldest *exec
+	var oldest *execution
 	for _, x := range all {
 		x.mu.Lock()
 		over := x.over || !x.started && time.Since(x.made) > time.Minute
@@ -114,13 +114,13 @@ func (e *Engine) dropOldExec(c *entry) {
 	}
 }
 
-func (e *Engine) forgetExecs(all map[string]*exec) {
+func (e *Engine) forgetExecs(all map[string]*execution) {
 	if len(all) == 0 {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	maps.DeleteFunc(e.execs, func(id string, x *exec) bool {
+	maps.DeleteFunc(e.execs, func(id string, x *execution) bool {
 		if all[id] == nil {
 			return false
 		}
@@ -130,7 +130,7 @@ func (e *Engine) forgetExecs(all map[string]*exec) {
 	})
 }
 
-func (e *Engine) findExec(id string) (*exec, error) {
+func (e *Engine) findExec(id string) (*execution, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if x := e.execs[id]; x != nil {
@@ -187,7 +187,7 @@ func drainExec(p *shim.ExecProcess) {
 }
 
 // execStart starts the process once.
-func (e *Engine) execStart(ctx context.Context, x *exec) (*shim.ExecProcess, error) {
+func (e *Engine) execStart(ctx context.Context, x *execution) (*shim.ExecProcess, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.started {
@@ -220,7 +220,7 @@ func (e *Engine) execStart(ctx context.Context, x *exec) (*shim.ExecProcess, err
 }
 
 // execWait notes the end.
-func (e *Engine) execWait(ctx context.Context, x *exec, p *shim.ExecProcess) {
+func (e *Engine) execWait(ctx context.Context, x *execution, p *shim.ExecProcess) {
 	exit, err := p.Wait(ctx)
 	x.mu.Lock()
 	x.over, x.process = true, nil
@@ -241,7 +241,7 @@ func (e *Engine) execWait(ctx context.Context, x *exec, p *shim.ExecProcess) {
 }
 
 // execProcess is the process as the runtime wants it: the container's, but for what the ExecSpec says.
-func (e *Engine) execProcess(x *exec, rec record) (*specs.Process, error) {
+func (e *Engine) execProcess(x *execution, rec record) (*specs.Process, error) {
 	root, err := inroot.Open(x.c.rootfs())
 	if err != nil {
 		return nil, err
@@ -337,7 +337,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, s ExecSpec, streams Strea
 }
 
 // dropExec forgets an exec that nobody has the ID of.
-func (e *Engine) dropExec(x *exec) {
+func (e *Engine) dropExec(x *execution) {
 	x.c.mu.Lock()
 	delete(x.c.execs, x.id)
 	x.c.mu.Unlock()

@@ -93,7 +93,7 @@ func (e *Engine) dismantle(ctx context.Context, c *entry) error {
 	c.mu.Lock()
 	client, rec, st := c.client, c.rec, c.st
 	execs := c.execs
-	c.client, c.execs = nil, map[string]*exec{}
+	c.client, c.execs = nil, map[string]*execution{}
 	c.mu.Unlock()
 	e.stopHealth(c)
 	e.forgetExecs(execs)

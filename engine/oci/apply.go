@@ -33,6 +33,15 @@ func (a *applier) apply(steps []Step) error {
 	return nil
 }
 
+// close drops what the steps held, so that no cwd can be set through it.
+func (a *applier) close() {
+	for _, fd := range []int{a.root.fd, a.empty, a.null} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
 // String says what the step does, for errors: "mount proc on /proc".
 func (s Step) String() string {
 	switch s.Op {

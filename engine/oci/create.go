@@ -199,7 +199,6 @@ func (c *creation) spawn(wire, gate *os.File) error {
 	}
 	c.config.NewCgroup = newCgroup
 	if b.flags&unix.CLONE_NEWUSER != 0 {
-		c.config.UserNS = true
 		b.uids, b.gids = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)
 	}
 	std := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}

@@ -64,11 +64,6 @@ func (i *initProcess) run() error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("setsid: %w", err)
 	}
-	if i.UserNS {
-		if err := rootInside(); err != nil {
-			return err
-		}
-	}
 	if i.NewCgroup {
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 			return fmt.Errorf("new cgroup namespace: %w", err)
@@ -89,17 +84,8 @@ func (i *initProcess) run() error {
 		return err
 	}
 	i.slave = a.slave
+	a.close()
 	return i.become()
-}
-
-func rootInside() error {
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("set group 0 in the user namespace: %w", errno)
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("set user 0 in the user namespace: %w", errno)
-	}
-	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
 // joinMount enters a running container's mount namespace. Threads of one process share their root and cwd until told otherwise.
@@ -111,7 +97,7 @@ func (i *initProcess) joinMount() error {
 		return fmt.Errorf("join mount namespace: %w", err)
 	}
 	if i.Console {
-		a := &applier{root: root{fd: unix.AT_FDCWD}, slave: -1, console: i.sendConsole}
+		a := &applier{root: root{fd: unix.AT_FDCWD}, empty: -1, null: -1, slave: -1, console: i.sendConsole}
 		fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -121,6 +107,7 @@ func (i *initProcess) joinMount() error {
 			return err
 		}
 		i.slave = a.slave
+		a.close()
 	}
 	return nil
 }
@@ -177,6 +164,7 @@ func (i *initProcess) become() error {
 	if i.ListenPid {
 		env = append(env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	}
+	resetSignals()
 	if p.NoNewPrivileges && i.Seccomp != nil {
 		if err := i.Seccomp.load(); err != nil {
 			return err

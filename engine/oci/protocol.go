@@ -31,7 +31,6 @@ type initConfig struct {
 	CapsHave  uint64         `json:"capsHave"`
 	Seccomp   *filter        `json:"seccomp,omitempty"`
 	NewCgroup bool           `json:"newCgroup,omitempty"` // unshare the cgroup namespace, now that init is in its group
-	UserNS    bool           `json:"userNS,omitempty"`
 	Gate      bool           `json:"gate,omitempty"`
 	Console   bool           `json:"console,omitempty"`
 	JoinMount bool           `json:"joinMount,omitempty"` // the mount namespace to join comes as a descriptor

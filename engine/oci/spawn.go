@@ -109,6 +109,9 @@ func (b birth) fork(exe int) (int, error) {
 			UseCgroupFD: groupFD >= 0, CgroupFD: groupFD,
 		},
 	}
+	if b.flags&unix.CLONE_NEWUSER != 0 {
+		attr.Sys.Credential = &syscall.Credential{} // root inside; as anybody else it would lose its capabilities by exec
+	}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.args, attr)
 	runtime.KeepAlive(b.files)
 	if err != nil {

@@ -87,6 +87,9 @@ func (a *archive) stage(h *tar.Header, r io.Reader, n int) error {
 	defer f.Close()
 	hash := digest.SHA256.Digester()
 	size, err := io.Copy(io.MultiWriter(f, hash.Hash()), r)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errs.New(errs.Invalid, "the archive is cut short: %w", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -43,8 +43,48 @@ func Detect(head []byte) Compression {
 }
 
 // Decompress answers the plain stream of r, whatever its compression, and which that was. Closing it does not close r.
+// Content that is corrupt is an error of kind Invalid; an error of r itself keeps its own.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
-	br := bufio.NewReaderSize(r, 128<<10)
+	src := &sourceReader{r: r}
+	z, c, err := decompress(bufio.NewReaderSize(src, 128<<10))
+	if err != nil || c == Plain {
+		return z, c, err
+	}
+	return &checkedReader{ReadCloser: z, src: src, how: c}, c, nil
+}
+
+// sourceReader remembers whether the source failed, to tell that from corrupt content.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+type checkedReader struct {
+	io.ReadCloser
+	src *sourceReader
+	how Compression
+}
+
+func (c *checkedReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return n, err
+	}
+	if c.src.err != nil {
+		return n, c.src.err
+	}
+	return n, errs.New(errs.Invalid, "malformed %s: %w", c.how, err)
+}
+
+func decompress(br *bufio.Reader) (io.ReadCloser, Compression, error) {
 	head, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, Plain, err

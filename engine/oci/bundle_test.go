@@ -125,7 +125,7 @@ func newFixture(t *testing.T, args ...string) *fixture {
 			{Destination: "/payload", Type: "bind", Source: self, Options: []string{"bind", "ro"}},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/knarr-test/" + f.id,
+			CgroupsPath: "/knarr-test-" + f.id,
 			Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.UTSNamespace},
 				{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.CgroupNamespace}},
 			MaskedPaths:   []string{"/proc/kcore", "/proc/keys", "/proc/acpi", "/sys/firmware"},
@@ -208,8 +208,8 @@ func leftovers(t *testing.T, f *fixture) {
 	if entries, _ := os.ReadDir(f.runtime.Root); len(entries) > 0 {
 		t.Errorf("state is left: %v", entries)
 	}
-	found, _ := filepath.Glob("/sys/fs/cgroup/*/knarr-test/" + f.id)
-	if one, _ := filepath.Glob("/sys/fs/cgroup/knarr-test/" + f.id); len(found)+len(one) > 0 {
+	found, _ := filepath.Glob("/sys/fs/cgroup/*/knarr-test-" + f.id)
+	if one, _ := filepath.Glob("/sys/fs/cgroup/knarr-test-" + f.id); len(found)+len(one) > 0 {
 		t.Errorf("cgroups are left: %v %v", found, one)
 	}
 	table, _ := os.ReadFile("/proc/self/mountinfo")

@@ -83,7 +83,9 @@ func (i *initProcess) run() error {
 	if err := a.apply(i.Steps); err != nil {
 		return err
 	}
-	i.slave = a.slave
+	if a.slave >= 0 {
+		i.slave = a.slave
+	}
 	a.close()
 	return i.become()
 }

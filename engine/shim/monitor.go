@@ -69,8 +69,8 @@ func Monitor(initArgs ...string) int {
 		runtime: oci.Runtime{Root: filepath.Join(q.Launch.Dir, stateDir), Init: initArgs, Warn: warn}}
 	listener, err := m.create()
 	if err != nil {
-		_ = hold.send(failure(err))
 		_ = os.Remove(filepath.Join(m.launch.Dir, logFile))
+		_ = hold.send(failure(err)) // last: the caller may remove the directory now
 		return 1
 	}
 	go m.reap(signals)

@@ -3,7 +3,9 @@
 package cache
 
 import (
+	"cmp"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,11 +18,15 @@ func (c *Cache) apply(b Batch) {
 	e := edit{cache: c, s: c.now.Load().copy(), copied: map[any]bool{}}
 	first := e.first(b)
 	back := b.Reset && !first && b.Revision < e.reached(b)
-	if b.Reset {
-		e.removeAbsent(b)
+	if b.Reset && !first {
+		// What was missed is told in the order of its revisions, so that a watch can go on after any of it.
+		slices.SortFunc(b.Updates, func(x, y Update) int { return cmp.Compare(x.Revision, y.Revision) })
 	}
 	for i := range b.Updates {
 		e.update(&b.Updates[i])
+	}
+	if b.Reset {
+		e.removeAbsent(b)
 	}
 	e.reach(b)
 	if first || back {

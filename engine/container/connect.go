@@ -24,12 +24,11 @@ import (
 // DefaultNetwork is the network of containers that name none.
 const DefaultNetwork = "bridge"
 
-func (e *Engine) ensureBridge(ctx context.Context) error {
+func (e *Engine) ensureNetworks(ctx context.Context) error {
 	if e.cfg.Networks == nil {
 		return nil
 	}
-	_, err := e.cfg.Networks.Ensure(ctx, network.Spec{Name: DefaultNetwork, Driver: network.DriverBridge})
-	return err
+	return e.cfg.Networks.EnsureDefaults(ctx)
 }
 
 // place is where a run is put: its namespaces, its addresses and the files that tell its programs about them.
@@ -154,15 +153,11 @@ func (e *Engine) joinNetwork(ctx context.Context, c *entry, rec record, p *place
 	if err := e.cfg.Networks.NewNamespace(ctx, p.netns); err != nil {
 		return err
 	}
-	if mode == "none" {
-		return nil
-	}
-	if mode == "" || mode == "default" {
-		mode = DefaultNetwork
-	}
 	p.endpoints = map[string]Endpoint{}
-	if err := e.attach(ctx, c, rec, mode, rec.Spec.Network, p.endpoints); err != nil {
-		return err
+	if mode != "none" {
+		if err := e.attach(ctx, c, rec, mainNetwork(rec), rec.Spec.Network, p.endpoints); err != nil {
+			return err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(rec.Networks)) {
 		if err := e.attach(ctx, c, rec, name, rec.Networks[name], p.endpoints); err != nil {

@@ -115,7 +115,7 @@ func (e *Engine) open(ctx context.Context) (err error) {
 		return err
 	}
 	e.swap = swapLimit(e.layout)
-	if err := e.ensureBridge(ctx); err != nil {
+	if err := e.ensureNetworks(ctx); err != nil {
 		return err
 	}
 	return e.recover(ctx)

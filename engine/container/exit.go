@@ -105,10 +105,8 @@ func (e *Engine) dismantle(ctx context.Context, c *entry) error {
 	}
 	try("end the monitor", e.endMonitor(ctx, c, client, st, rec))
 	if rec.Spec.Sandbox == "" && e.cfg.Networks != nil {
-		if rec.Spec.Network.Mode != "host" && rec.Spec.Network.Mode != "none" {
-			try("leave the networks", e.cfg.Networks.DetachAll(ctx, c.id))
-		}
 		if exists(c.netns()) {
+			try("leave the networks", e.cfg.Networks.DetachAll(ctx, c.id))
 			try("remove the network namespace", e.cfg.Networks.RemoveNamespace(c.netns()))
 		}
 	}

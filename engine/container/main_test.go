@@ -135,12 +135,8 @@ func (w *world) cleanup() {
 	for _, p := range w.Check(ctx) {
 		w.t.Error("left over:", p)
 	}
-	for _, n := range w.cfg.Networks.List() {
-		if n.Driver == network.DriverBridge || n.Driver == network.DriverRouted {
-			if err := w.cfg.Networks.Remove(ctx, n.Name); err != nil {
-				w.t.Error(err)
-			}
-		}
+	if err := w.cfg.Networks.Teardown(); err != nil {
+		w.t.Error(err)
 	}
 	w.close()
 	w.mustBeClean()

@@ -100,7 +100,11 @@ func (w *world) context(files map[string]string) string {
 	dir := w.t.TempDir()
 	for name, body := range files {
 		full := filepath.Join(dir, name)
-		err := os.MkdirAll(filepath.Dir(full), 0o755)
+		dir := filepath.Dir(full)
+		if strings.HasSuffix(name, "/") {
+			dir = full
+		}
+		err := os.MkdirAll(dir, 0o755)
 		if target, ok := strings.CutPrefix(body, "-> "); ok && err == nil {
 			err = os.Symlink(target, full)
 		} else if err == nil && !strings.HasSuffix(name, "/") {
@@ -194,7 +198,7 @@ func TestScratchCopyAndCache(t *testing.T) {
 		t.Errorf("second build: %s, want %s\n%s", again.ID, first.ID, w.out.String())
 	}
 	fresh := w.build(Request{ContextDir: dir, NoCache: true})
-	if fresh.ID == first.ID || !slices.Equal(fresh.Layers, first.Layers) {
+	if fresh.ID == first.ID || strings.Contains(w.out.String(), "Using cache") {
 		t.Errorf("no-cache build: %s %v; first %s %v", fresh.ID, fresh.Layers, first.ID, first.Layers)
 	}
 	os.WriteFile(filepath.Join(dir, "hello"), []byte("ho"), 0o644)

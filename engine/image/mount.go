@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,8 @@ func (s *Store) Mount(key, target string) error {
 // MountReadOnly mounts an image's layers on target, read-only.
 func (s *Store) MountReadOnly(img Image, target string) error {
 	lower := s.fsDirs(chainIDs(img.Layers))
-	for len(lower) < 2 { // overlayfs wants two when there is no upper
-		empty := s.path("empty")
+	for i := 1; len(lower) < 2; i++ { // overlayfs wants two, not the same, when there is no upper
+		empty := s.path(emptyDir, strconv.Itoa(i))
 		if err := os.MkdirAll(empty, 0o755); err != nil {
 			return err
 		}

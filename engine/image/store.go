@@ -54,6 +54,7 @@ const (
 	downloadsDir = "downloads"
 	trashDir     = "trash" // what is being removed; emptied at Open
 	plansDir     = "plans"
+	emptyDir     = "empty" // directories to fill an overlay up with
 	namesFile    = "names.json"
 	versionFile  = "version"
 	lockFile     = "lock"

@@ -12,22 +12,33 @@
 // It does not run controllers, and it owns no object but those it must have to serve: the namespaces every cluster has,
 // the bootstrap roles, and the Service, Endpoints and EndpointSlice named kubernetes (bootstrap.go).
 //
-// Goroutines: Run starts the listeners, the cache, the certificate renewal and the upkeep of its own objects, and ends
-// them all. Files: <data-dir>/pki (package auth).
+// Goroutines: Run starts the listeners, the cache and the upkeep of its own objects, and ends them all.
+// Files: <data-dir>/pki (package auth).
 package apiserver
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knarr/knarr/apiserver/admission"
 	"github.com/knarr/knarr/apiserver/auth"
+	"github.com/knarr/knarr/apiserver/rest"
+	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
-	"github.com/knarr/knarr/state/client"
 	"github.com/knarr/knarr/state/store"
 )
 
@@ -55,7 +66,7 @@ type Config struct {
 // PortRange is First to Last, both included.
 type PortRange struct{ First, Last int32 }
 
-// Backend is a server that requests are handed on to: a handler in this process, or an address with its transport.
+// Backend is a server that requests are handed on to: a handler in this process, or an address with its TLS configuration.
 type Backend struct {
 	Handler http.Handler // when set, the rest is not looked at
 	URL     *url.URL     // scheme and host
@@ -64,35 +75,228 @@ type Backend struct {
 
 // Server is one API server. Its methods may be called concurrently.
 type Server struct {
-	cfg Config
-	log *slog.Logger
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	authority *auth.Authority
+	cache     *cache.Cache
+	core      *rest.Core
+	authn     *auth.Authenticator
+	authz     *auth.Authorizer
+	discovery *discovery
+	metrics   *metrics
+	flight    *flight
+	ready     chan struct{}
+	addr      atomic.Pointer[listening]
 }
+
+// listening is where the server is reached, known once the listeners are open.
+type listening struct{ secure, insecure string }
 
 // New checks cfg, and opens or makes the certificates and keys. It starts nothing.
 func New(cfg Config, log *slog.Logger) (*Server, error) {
-	return nil, errors.ErrUnsupported
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("configure API server: %w", err)
+	}
+	now := time.Now
+	names := cfg.servingNames()
+	authority, err := auth.Open(filepath.Join(cfg.DataDir, "pki"), names, "https://kubernetes.default.svc."+cfg.ClusterDomain, now)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
+	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
+	s.authn = auth.NewAuthenticator(authority, s.cache)
+	s.authz = &auth.Authorizer{State: s.cache}
+	s.core = rest.New(rest.Config{
+		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(s.authz), Tokens: authority, Now: now,
+		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
+	}, log)
+	s.discovery = newDiscovery(kinds.All, kinds.Virtual)
+	s.metrics = newMetrics(s.cache)
+	s.flight = newFlight()
+	return s, nil
+}
+
+func (c *Config) complete() error {
+	if c.Store == nil || c.DataDir == "" {
+		return errs.New(errs.Invalid, "a store and a data directory are needed")
+	}
+	if c.Listen == "" {
+		c.Listen = "0.0.0.0:6443"
+	}
+	if !c.ServiceCIDR.IsValid() {
+		c.ServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
+	}
+	if c.ServiceCIDR.Addr().BitLen()-c.ServiceCIDR.Bits() < 5 {
+		return errs.New(errs.Invalid, "the service range %s is smaller than 32 addresses", c.ServiceCIDR)
+	}
+	if c.NodePorts == (PortRange{}) {
+		c.NodePorts = PortRange{30000, 32767}
+	}
+	if c.NodePorts.First < 1 || c.NodePorts.Last > 65535 || c.NodePorts.First > c.NodePorts.Last {
+		return errs.New(errs.Invalid, "the node port range %d-%d is empty or out of bounds", c.NodePorts.First, c.NodePorts.Last)
+	}
+	if c.ClusterDomain == "" {
+		c.ClusterDomain = "cluster.local"
+	}
+	if !c.AdvertiseIP.IsValid() {
+		c.AdvertiseIP = ownAddress()
+	}
+	return nil
+}
+
+// ownAddress is the first address of this machine that others can reach, or loopback.
+func ownAddress() netip.Addr {
+	addrs, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast() {
+				return p.Addr()
+			}
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+func (c *Config) serviceAddress(n int) netip.Addr {
+	return rest.Services{CIDR: c.ServiceCIDR}.Address(n)
+}
+
+func (c *Config) servingNames() []string {
+	names := []string{
+		"localhost", "127.0.0.1", "::1", c.AdvertiseIP.String(), c.serviceAddress(1).String(),
+		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + c.ClusterDomain,
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && host != "" && host != "0.0.0.0" && host != "::" {
+		names = append(names, host)
+	}
+	return append(names, c.Names...)
 }
 
 // Run serves until ctx ends; then open requests get a few seconds to finish.
-func (s *Server) Run(ctx context.Context) error { return errors.ErrUnsupported }
+func (s *Server) Run(ctx context.Context) error {
+	secure, err := net.Listen("tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	defer secure.Close()
+	at := &listening{secure: secure.Addr().String()}
+	var insecure net.Listener
+	if port := s.cfg.InsecurePort; port != 0 {
+		insecure, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(max(port, 0))))
+		if err != nil {
+			return fmt.Errorf("serve the API without TLS: %w", err)
+		}
+		defer insecure.Close()
+		at.insecure = insecure.Addr().String()
+	}
+	s.addr.Store(at)
+
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.cache.Run(running) })
+	g.Go(func() error {
+		return s.serve(running, s.httpServer(s.secure()), tls.NewListener(secure, s.tlsConfig()))
+	})
+	if insecure != nil {
+		g.Go(func() error { return s.serve(running, s.httpServer(s.insecure()), insecure) })
+	}
+	g.Go(func() error { return s.upkeep(running) })
+	err = g.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		GetCertificate: s.authority.Serving,
+		// Verified by auth, so that a bad certificate is answered with a readable 401.
+		ClientAuth: tls.RequestClientCert,
+		ClientCAs:  s.authority.Pool(),
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+	}
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext:       func(ctx context.Context, _ net.Conn) context.Context { return auth.ConnContext(ctx) },
+	}
+}
+
+// drain is how long open requests may go on after the end of Run's context; watches end at once.
+const drain = 3 * time.Second
+
+func (s *Server) serve(ctx context.Context, h *http.Server, l net.Listener) error {
+	h.BaseContext = func(net.Listener) context.Context { return ctx }
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		ending, done := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer done()
+		if h.Shutdown(ending) != nil {
+			// What is still open after the grace is cut; that it is cut is all there is to say.
+			_ = h.Close()
+		}
+	}()
+	err := h.Serve(l)
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	<-stopped
+	return ctx.Err()
+}
 
 // Ready is closed when the server answers requests and its own objects exist.
-func (s *Server) Ready() <-chan struct{} { return nil }
+func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Cache is the state the server answers from: components in the same process read it directly.
-func (s *Server) Cache() *cache.Cache { return nil }
-
-// As is the API as user sees it, without a socket and without encoding: the same authorisation, admission and validation.
-func (s *Server) As(user auth.User) client.Doer { return nil }
-
-// URL is where HTTPS is served as seen from this machine, "https://127.0.0.1:6443"; valid once Ready.
-func (s *Server) URL() string { return "" }
-
-// InsecureURL is where plain HTTP is served, "" when it is off; valid once Ready.
-func (s *Server) InsecureURL() string { return "" }
+func (s *Server) Cache() *cache.Cache { return s.cache }
 
 // Auth has the certificates and tokens: client certificates for components, ServiceAccount tokens, kubeconfigs.
-func (s *Server) Auth() *auth.Authority { return nil }
+func (s *Server) Auth() *auth.Authority { return s.authority }
 
-// Kubeconfig is a kubeconfig for user, with a fresh client certificate; valid once Ready.
-func (s *Server) Kubeconfig(user auth.User) ([]byte, error) { return nil, errors.ErrUnsupported }
+// URL is where HTTPS is served as seen from this machine, "https://127.0.0.1:6443"; "" before Run has opened the port.
+func (s *Server) URL() string {
+	if at := s.addr.Load(); at != nil {
+		return "https://" + local(at.secure)
+	}
+	return ""
+}
+
+// InsecureURL is where plain HTTP is served, "" when it is off; known when URL is.
+func (s *Server) InsecureURL() string {
+	if at := s.addr.Load(); at != nil && at.insecure != "" {
+		return "http://" + at.insecure
+	}
+	return ""
+}
+
+// local replaces "all addresses" by loopback.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// Kubeconfig is a kubeconfig for user, with a client certificate; the address is known once Ready.
+func (s *Server) Kubeconfig(user auth.User) ([]byte, error) {
+	if s.URL() == "" {
+		return nil, errs.New(errs.Unavailable, "the API server is not running yet")
+	}
+	return s.authority.Kubeconfig(s.URL(), "knarr", user)
+}

@@ -76,13 +76,14 @@ type Chain []Step
 //   - NamespaceLifecycle first: nothing else need look at a write that has no place to go.
 //   - ServiceAccount before anything that looks at volumes.
 //   - DefaultTolerationSeconds after all that may add tolerations.
-//   - NodeRestriction judges the final object.
-func Steps() Chain {
+//   - NodeRestriction and RBACEscalation judge the final object.
+func Steps(z *auth.Authorizer) Chain {
 	return Chain{
 		namespaceLifecycle(),
 		serviceAccount(),
 		defaultTolerationSeconds(),
 		nodeRestriction(),
+		noEscalation(z),
 	}
 }
 

@@ -29,6 +29,8 @@ type Event struct {
 	Type     watch.EventType
 	Entry    *cache.Entry
 	Revision int64
+	// More: the next event is there already; a stream need not be flushed yet.
+	More bool
 	// InitialEnd marks the bookmark after the last of the initial events.
 	InitialEnd bool
 }
@@ -118,15 +120,24 @@ func watchInitial(o WatchOptions) (bool, error) {
 }
 
 func initialEvents(s *cache.Snapshot, t *kinds.Type, namespace string, f filter, o WatchOptions, yield func(Event, error) bool) bool {
+	ends := o.InitialEvents != nil && *o.InitialEvents
+	var held *cache.Entry
+	tell := func(more bool) bool {
+		return held == nil || yield(Event{Type: watch.Added, Entry: held, Revision: held.Revision, More: more}, nil)
+	}
 	for e := range s.List(t, namespace) {
-		if f.matches(e) && !yield(Event{Type: watch.Added, Entry: e, Revision: e.Revision}, nil) {
+		if !f.matches(e) {
+			continue
+		}
+		if !tell(true) {
 			return false
 		}
+		held = e
 	}
-	if o.InitialEvents == nil || !*o.InitialEvents {
-		return true
+	if !tell(ends) {
+		return false
 	}
-	return yield(Event{Type: watch.Bookmark, Revision: s.Revision(), InitialEnd: true}, nil)
+	return !ends || yield(Event{Type: watch.Bookmark, Revision: s.Revision(), InitialEnd: true}, nil)
 }
 
 // event is what a change is to somebody who sees only what f selects.

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/knarr/knarr/apiserver/rest"
+	"github.com/knarr/knarr/kinds"
+)
+
+// discovery is what the server says it serves, made once from the kinds.
+type discovery struct {
+	byVersion map[schema.GroupVersion][]metav1.APIResource
+	groups    []metav1.APIGroup // the core group is not among them
+	core      aggregated        // /api
+	named     aggregated        // /apis
+}
+
+// aggregated is a whole discovery document with its hash, so that clients need not read it twice.
+type aggregated struct {
+	body []byte
+	etag string
+}
+
+var podVerbs = map[string]metav1.Verbs{
+	"attach": {"create", "get"}, "exec": {"create", "get"}, "portforward": {"create", "get"}, "log": {"get"},
+}
+
+// proxyVerbs are all methods: a proxied request means what its backend makes of it.
+var proxyVerbs = metav1.Verbs{"create", "delete", "get", "patch", "update"}
+
+func newDiscovery(lists ...[]*kinds.Type) *discovery {
+	d := &discovery{byVersion: map[schema.GroupVersion][]metav1.APIResource{}}
+	for _, list := range lists {
+		for _, t := range list {
+			for i := range t.Served {
+				v := &t.Served[i]
+				d.byVersion[v.GroupVersion()] = append(d.byVersion[v.GroupVersion()], resourcesOf(t, v)...)
+			}
+		}
+	}
+	for _, resources := range d.byVersion {
+		sort.SliceStable(resources, func(i, j int) bool { return resources[i].Name < resources[j].Name })
+	}
+	d.groups = groupsOf(d.byVersion)
+	d.core = aggregate([]metav1.APIGroup{{Versions: []metav1.GroupVersionForDiscovery{{GroupVersion: "v1", Version: "v1"}}}}, d.byVersion)
+	d.named = aggregate(d.groups, d.byVersion)
+	return d
+}
+
+func resourcesOf(t *kinds.Type, v *kinds.Version) []metav1.APIResource {
+	main := metav1.APIResource{
+		Name: t.Plural, SingularName: t.Singular, Namespaced: !t.Cluster, Kind: v.Kind,
+		ShortNames: t.Short, Categories: t.Categories,
+		Verbs: metav1.Verbs{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"},
+	}
+	if t.Virtual {
+		main.Verbs = metav1.Verbs{"create"}
+		return []metav1.APIResource{main}
+	}
+	if t.Plural == "namespaces" {
+		main.Verbs = slices.DeleteFunc(main.Verbs, func(v string) bool { return v == "deletecollection" })
+	}
+	sum := sha256.Sum256([]byte(t.Group + "/" + t.Plural + "/" + t.Kind))
+	main.StorageVersionHash = hexHash(sum[:])
+	list := []metav1.APIResource{main}
+	sub := func(name, kind string, verbs metav1.Verbs) *metav1.APIResource {
+		list = append(list, metav1.APIResource{Name: t.Plural + "/" + name, Namespaced: !t.Cluster, Kind: kind, Verbs: verbs})
+		return &list[len(list)-1]
+	}
+	if t.HasStatus {
+		sub("status", v.Kind, metav1.Verbs{"get", "patch", "update"})
+	}
+	for _, s := range rest.Subresources(t) {
+		kind := s.Kind
+		if kind.Empty() {
+			kind = v.GroupVersionKind
+		}
+		verbs := metav1.Verbs{}
+		for _, verb := range s.Verbs {
+			verbs = append(verbs, string(verb))
+		}
+		r := sub(s.Name, kind.Kind, verbs)
+		if kind.GroupVersion() != v.GroupVersion() {
+			r.Group, r.Version = kind.Group, kind.Version
+		}
+	}
+	if t.Group != "" {
+		return list
+	}
+	switch t.Plural {
+	case "pods":
+		sub("attach", "PodAttachOptions", podVerbs["attach"])
+		sub("exec", "PodExecOptions", podVerbs["exec"])
+		sub("portforward", "PodPortForwardOptions", podVerbs["portforward"])
+		sub("log", "Pod", podVerbs["log"])
+		sub("proxy", "PodProxyOptions", proxyVerbs)
+	case "services":
+		sub("proxy", "ServiceProxyOptions", proxyVerbs)
+	case "nodes":
+		sub("proxy", "NodeProxyOptions", proxyVerbs)
+	}
+	return list
+}
+
+func hexHash(sum []byte) string { return hex.EncodeToString(sum[:8]) }
+
+// groupsOf lists the named groups; of a group's versions the stable and newest comes first.
+func groupsOf(by map[schema.GroupVersion][]metav1.APIResource) []metav1.APIGroup {
+	versions := map[string][]string{}
+	for gv := range by {
+		if gv.Group != "" {
+			versions[gv.Group] = append(versions[gv.Group], gv.Version)
+		}
+	}
+	var groups []metav1.APIGroup
+	for name, list := range versions {
+		sort.Slice(list, func(i, j int) bool { return version.CompareKubeAwareVersionStrings(list[i], list[j]) > 0 })
+		g := metav1.APIGroup{Name: name}
+		for _, v := range list {
+			g.Versions = append(g.Versions, metav1.GroupVersionForDiscovery{GroupVersion: name + "/" + v, Version: v})
+		}
+		g.PreferredVersion = g.Versions[0]
+		groups = append(groups, g)
+	}
+	// apps first: where a word is of two groups (events, and once deployments), clients take the first.
+	sort.Slice(groups, func(i, j int) bool { return rank(groups[i].Name)+groups[i].Name < rank(groups[j].Name)+groups[j].Name })
+	return groups
+}
+
+func rank(group string) string {
+	switch group {
+	case "apps":
+		return "0"
+	case "extensions":
+		return "2"
+	}
+	return "1"
+}
+
+func aggregate(groups []metav1.APIGroup, by map[schema.GroupVersion][]metav1.APIResource) aggregated {
+	doc := apidiscoveryv2.APIGroupDiscoveryList{
+		TypeMeta: metav1.TypeMeta{APIVersion: "apidiscovery.k8s.io/v2", Kind: "APIGroupDiscoveryList"},
+	}
+	for _, g := range groups {
+		out := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.Name}}
+		for _, v := range g.Versions {
+			gv := schema.GroupVersion{Group: g.Name, Version: v.Version}
+			out.Versions = append(out.Versions, apidiscoveryv2.APIVersionDiscovery{
+				Version: v.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: nested(gv, by[gv]),
+			})
+		}
+		doc.Items = append(doc.Items, out)
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		panic(err) // made of strings alone
+	}
+	sum := sha256.Sum256(body)
+	return aggregated{body: append(body, '\n'), etag: `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`}
+}
+
+// nested puts the subresources under their resources.
+func nested(gv schema.GroupVersion, flat []metav1.APIResource) []apidiscoveryv2.APIResourceDiscovery {
+	var out []apidiscoveryv2.APIResourceDiscovery
+	for _, r := range flat {
+		kind := &metav1.GroupVersionKind{Group: gv.Group, Version: gv.Version, Kind: r.Kind}
+		if r.Version != "" {
+			kind.Group, kind.Version = r.Group, r.Version
+		}
+		if _, sub, ok := strings.Cut(r.Name, "/"); ok {
+			last := &out[len(out)-1]
+			last.Subresources = append(last.Subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: sub, ResponseKind: kind, Verbs: r.Verbs})
+			continue
+		}
+		scope := apidiscoveryv2.ScopeCluster
+		if r.Namespaced {
+			scope = apidiscoveryv2.ScopeNamespace
+		}
+		out = append(out, apidiscoveryv2.APIResourceDiscovery{
+			Resource: r.Name, ResponseKind: kind, Scope: scope, SingularResource: r.SingularName,
+			Verbs: r.Verbs, ShortNames: r.ShortNames, Categories: r.Categories,
+		})
+	}
+	return out
+}
+
+// serve answers below /api and /apis; ok is false for what is no discovery path.
+func (d *discovery) serve(w http.ResponseWriter, r *http.Request, address string) (ok bool, err error) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case len(parts) == 1 && parts[0] == "api":
+		if d.core.serve(w, r) {
+			return true, nil
+		}
+		return true, sendJSON(w, r, metav1.APIVersions{
+			TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
+			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: address}},
+		})
+	case len(parts) == 1 && parts[0] == "apis":
+		if d.named.serve(w, r) {
+			return true, nil
+		}
+		return true, sendJSON(w, r, metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: d.groups})
+	case len(parts) == 2 && parts[0] == "apis":
+		for _, g := range d.groups {
+			if g.Name == parts[1] {
+				g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+				return true, sendJSON(w, r, g)
+			}
+		}
+	case len(parts) == 2 && parts[0] == "api":
+		return d.serveVersion(w, r, schema.GroupVersion{Version: parts[1]})
+	case len(parts) == 3 && parts[0] == "apis":
+		return d.serveVersion(w, r, schema.GroupVersion{Group: parts[1], Version: parts[2]})
+	}
+	return false, nil
+}
+
+func (d *discovery) serveVersion(w http.ResponseWriter, r *http.Request, gv schema.GroupVersion) (bool, error) {
+	list, ok := d.byVersion[gv]
+	if !ok {
+		return false, nil
+	}
+	return true, sendJSON(w, r, metav1.APIResourceList{
+		TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String(), APIResources: list,
+	})
+}
+
+// serve sends the whole document if the client asks for it.
+func (a aggregated) serve(w http.ResponseWriter, r *http.Request) bool {
+	wanted := false
+	for _, clause := range strings.Split(r.Header.Get("Accept"), ",") {
+		typ, p, err := mime.ParseMediaType(clause)
+		if err == nil && typ == "application/json" {
+			wanted = p["g"] == "apidiscovery.k8s.io" && p["v"] == "v2" && p["as"] == "APIGroupDiscoveryList"
+			break
+		}
+		if err == nil && (typ == "*/*" || typ == "application/*") {
+			break
+		}
+	}
+	w.Header().Set("Vary", "Accept")
+	if !wanted {
+		return false
+	}
+	h := w.Header()
+	h.Set("Etag", a.etag)
+	if r.Header.Get("If-None-Match") == a.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return true
+	}
+	h.Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+	h.Set("Cache-Control", "public")
+	w.WriteHeader(http.StatusOK)
+	// An error here is the client gone away.
+	_, _ = w.Write(a.body)
+	return true
+}

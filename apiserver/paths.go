@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/knarr/knarr/apiserver/auth"
+)
+
+// servePath answers requests for what is no resource.
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request, _ auth.User) error {
+	switch path := strings.TrimSuffix(r.URL.Path, "/"); path {
+	case "/version":
+		return sendJSON(w, r, Version())
+	case "/metrics":
+		s.metrics.handler.ServeHTTP(w, r)
+		return nil
+	case "/healthz", "/livez", "/readyz":
+		s.serveHealth(w, r, path[1:], "")
+		return nil
+	case "/openid/v1/jwks":
+		return s.sendKeys(w, "application/jwk-set+json", s.authority.Keys)
+	case "/.well-known/openid-configuration":
+		return s.sendKeys(w, "application/json", s.authority.Discovery)
+	case "":
+		return sendJSON(w, r, metav1.RootPaths{Paths: s.rootPaths()})
+	default:
+		for _, kind := range []string{"healthz", "livez", "readyz"} {
+			if name, ok := strings.CutPrefix(path, "/"+kind+"/"); ok {
+				s.serveHealth(w, r, kind, name)
+				return nil
+			}
+		}
+	}
+	if strings.HasPrefix(r.URL.Path, "/openapi/") && s.cfg.OpenAPI != nil {
+		s.cfg.OpenAPI.ServeHTTP(w, r)
+		return nil
+	}
+	if ok, err := s.discovery.serve(w, r, r.Host); ok {
+		return err
+	}
+	return unknownResource()
+}
+
+func (s *Server) rootPaths() []string {
+	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis"}
+	for _, g := range s.discovery.groups {
+		paths = append(paths, "/apis/"+g.Name)
+		for _, v := range g.Versions {
+			paths = append(paths, "/apis/"+v.GroupVersion)
+		}
+	}
+	return append(paths, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version")
+}
+
+func (s *Server) sendKeys(w http.ResponseWriter, typ string, doc func() ([]byte, error)) error {
+	b, err := doc()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", typ)
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	// An error here is the client gone away.
+	_, _ = w.Write(b)
+	return nil
+}
+
+// check is one thing that must work.
+type check struct {
+	name  string
+	ready bool // asked by readyz only
+	run   func(context.Context) error
+}
+
+func (s *Server) checks() []check {
+	return []check{
+		{"ping", false, func(context.Context) error { return nil }},
+		{"etcd", false, func(ctx context.Context) error {
+			_, _, _, err := s.cfg.Store.Get(ctx, "/registry/health")
+			return err
+		}},
+		{"informer-sync", true, closed(s.cache.Ready(), "the objects have not been read yet")},
+		{"poststarthook/rbac/bootstrap-roles", true, closed(s.ready, "the server's own objects have not been written yet")},
+	}
+}
+
+func closed(c <-chan struct{}, text string) func(context.Context) error {
+	return func(context.Context) error {
+		select {
+		case <-c:
+			return nil
+		default:
+			return fmt.Errorf("%s", text)
+		}
+	}
+}
+
+// serveHealth answers "ok", or says what is not; only one check when name is given. The text is what kubectl and people
+// know: one line a check.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request, kind, name string) {
+	ctx, done := context.WithTimeout(r.Context(), 2*time.Second)
+	defer done()
+	excluded := r.URL.Query()["exclude"]
+	var text strings.Builder
+	failed, found := false, name == ""
+	for _, c := range s.checks() {
+		if c.ready && kind == "livez" || name != "" && c.name != name {
+			continue
+		}
+		found = true
+		if contains(excluded, c.name) {
+			fmt.Fprintf(&text, "[+]%s excluded: ok\n", c.name)
+			continue
+		}
+		if err := c.run(ctx); err != nil {
+			failed = true
+			fmt.Fprintf(&text, "[-]%s failed: %v\n", c.name, err)
+			continue
+		}
+		fmt.Fprintf(&text, "[+]%s ok\n", c.name)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-cache, private")
+	_, verbose := r.URL.Query()["verbose"]
+	switch {
+	case !found:
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, "there is no check %q", name)
+	case failed:
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprintf(w, "%s%s check failed\n", text.String(), kind)
+	case verbose:
+		fmt.Fprintf(w, "%s%s check passed\n", text.String(), kind)
+	default:
+		fmt.Fprint(w, "ok")
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Version is what /version says: the Kubernetes release whose API types are served, marked as ours.
+func Version() version.Info { return buildVersion() }
+
+// fallbackMinor is used in binaries without module information.
+const fallbackMinor = "37.0"
+
+var buildVersion = sync.OnceValue(func() version.Info {
+	release := fallbackMinor
+	commit := ""
+	if b, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range b.Deps {
+			if v, found := strings.CutPrefix(m.Version, "v0."); found && m.Path == "k8s.io/api" {
+				release = v
+			}
+		}
+		for _, x := range b.Settings {
+			if x.Key == "vcs.revision" {
+				commit = x.Value
+			}
+		}
+	}
+	minor, _, _ := strings.Cut(release, ".")
+	return version.Info{
+		Major: "1", Minor: minor, GitVersion: "v1." + release + "+knarr", GitCommit: commit, GitTreeState: "clean",
+		BuildDate: "1970-01-01T00:00:00Z", GoVersion: runtime.Version(), Compiler: runtime.Compiler,
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+})

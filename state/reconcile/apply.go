@@ -128,12 +128,13 @@ func (a *applier) do(ctx context.Context, obj kinds.Object, r client.Request) er
 func (a *applier) note(obj, got kinds.Object, r client.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if r.Verb == client.Delete && obj.GetDeletionTimestamp() == nil {
+		// The answer may be the last state of what is gone, or none: no revision to wait for.
+		a.wrote.deleted = append(a.wrote.deleted, deleted{
+			t: r.Type, key: Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, uid: obj.GetUID(), rev: obj.GetResourceVersion(),
+		})
+	}
 	if got == nil {
-		if r.Verb == client.Delete {
-			a.wrote.deleted = append(a.wrote.deleted, deleted{
-				t: r.Type, key: Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}, uid: obj.GetUID(), rev: obj.GetResourceVersion(),
-			})
-		}
 		return
 	}
 	t := kinds.Of(got)

@@ -40,7 +40,7 @@ type wrote struct {
 	since   time.Time
 }
 
-// deleted is an object whose deletion was acknowledged without a revision.
+// deleted is an object whose deletion was acknowledged: its cached state must differ from what it was.
 type deleted struct {
 	t   *kinds.Type
 	key Key

@@ -3,8 +3,10 @@
 package apiserver
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -282,3 +284,17 @@ func (w *recorder) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection: to flush, and to hijack.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Hijack hands the connection over; proxies and streams ask for it by type.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.code == 0 {
+		w.code = http.StatusSwitchingProtocols
+	}
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// Flush sends what was written so far.
+func (w *recorder) Flush() {
+	// The client gone away shows at the next write.
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}

@@ -71,6 +71,8 @@ type Backend struct {
 	Handler http.Handler // when set, the rest is not looked at
 	URL     *url.URL     // scheme and host
 	TLS     *tls.Config  // for https
+
+	configured bool // by Config: its address is trusted, also when it is loopback
 }
 
 // Server is one API server. Its methods may be called concurrently.

@@ -20,6 +20,8 @@ func main() {
 			oci.Init(args[1:])
 		case "monitor":
 			os.Exit(shim.Monitor())
+		case "pid1":
+			os.Exit(shim.PID1(args[1:]))
 		}
 	}
 	if err := run(args); err != nil {

@@ -94,7 +94,7 @@ func (p Plan) args() []string {
 	if p.Init == "" {
 		return p.Args
 	}
-	return append([]string{initPath, "--"}, p.Args...)
+	return append([]string{initPath, "pid1"}, p.Args...)
 }
 
 // hostnameToSet is empty where the UTS namespace is somebody else's.

@@ -44,7 +44,7 @@ type place struct {
 // connect makes or finds the namespaces of a run and writes its network files.
 func (e *Engine) connect(ctx context.Context, c *entry, rec record) (place, error) {
 	if rec.Spec.Sandbox != "" {
-		return e.joinSandbox(rec)
+		return e.joinSandbox(ctx, rec)
 	}
 	p := place{hostname: cmp.Or(rec.Spec.Hostname, c.short())}
 	if rec.Spec.UTSMode == "host" || rec.Spec.Network.Mode == "host" && rec.Spec.Hostname == "" {

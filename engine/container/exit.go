@@ -134,16 +134,7 @@ func (e *Engine) endMonitor(ctx context.Context, c *entry, client *shim.Client, 
 	if client == nil {
 		return e.killGroup(c, st, rec)
 	}
-	err := client.Shutdown(ctx)
-	if errors.Is(err, errs.Conflict) { // still alive: a failed start, or a leftover
-		if err := client.SignalAll(ctx, unix.SIGKILL); err != nil && !errors.Is(err, errs.Gone) {
-			return err
-		}
-		if _, err := client.Wait(ctx); err != nil {
-			return errors.Join(err, e.killGroup(c, st, rec))
-		}
-		err = client.Shutdown(ctx)
-	}
+	err := endClient(ctx, client) // after a failed start, or as a leftover, it may still be alive
 	if err != nil {
 		return errors.Join(err, e.killGroup(c, st, rec))
 	}

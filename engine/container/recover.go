@@ -23,6 +23,9 @@ func (e *Engine) recover(ctx context.Context) error {
 	if err := e.recoverSandboxes(ctx); err != nil {
 		return err
 	}
+	if err := e.sweepSteps(ctx); err != nil {
+		return err
+	}
 	base := filepath.Join(e.cfg.Dir, "containers")
 	entries, err := os.ReadDir(base)
 	if err != nil {

@@ -58,7 +58,7 @@ func (s *sandbox) ready(rec sandboxRecord) bool {
 			return false
 		}
 	}
-	return !rec.Spec.SharePID || exists(s.ns("pause"))
+	return !rec.Spec.SharePID || exists(s.pause("shim"))
 }
 
 // ownNamespaces are the pinned ones.
@@ -292,7 +292,7 @@ func (e *Engine) groupRoots() []string {
 }
 
 // joinSandbox is connect for a container of a sandbox.
-func (e *Engine) joinSandbox(rec record) (place, error) {
+func (e *Engine) joinSandbox(ctx context.Context, rec record) (place, error) {
 	e.mu.RLock()
 	s := e.sandboxes[rec.Spec.Sandbox]
 	e.mu.RUnlock()
@@ -315,7 +315,7 @@ func (e *Engine) joinSandbox(rec record) (place, error) {
 	case sr.Spec.HostPID:
 		p.namespaces.PID = hostNamespace
 	case sr.Spec.SharePID:
-		pid, err := s.pausePid()
+		pid, err := s.pausePid(ctx)
 		if err != nil {
 			return place{}, err
 		}

@@ -133,6 +133,9 @@ func (e *Engine) checkMounts(running map[string]bool, sandboxes map[string]Sandb
 
 func (e *Engine) checkGroups(running map[string]bool, sandboxes map[string]Sandbox, add func(kind, object, format string, args ...any)) {
 	groups := map[string]bool{}
+	for _, key := range names(filepath.Join(e.cfg.RunDir, "steps")) {
+		groups["/"+e.cfg.Name+"/"+key] = true
+	}
 	for _, s := range sandboxes {
 		for p := s.Cgroup; p != "/"; p = path.Dir(p) {
 			groups[p] = true
@@ -143,6 +146,9 @@ func (e *Engine) checkGroups(running map[string]bool, sandboxes map[string]Sandb
 		_ = filepath.WalkDir(base, func(p string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() || p == base {
 				return nil
+			}
+			if d.Name() == "pause" && groups[strings.TrimPrefix(filepath.Dir(p), root)] {
+				return fs.SkipDir
 			}
 			if len(d.Name()) == 64 {
 				if !running[d.Name()] {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/engine/image"
@@ -265,3 +266,11 @@ func (w *world) run(s Spec) (int, string) {
 func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
 
 func sorted(s []string) []string { slices.Sort(s); return s }
+
+func ociVolumes(paths ...string) ocispec.ImageConfig {
+	c := ocispec.ImageConfig{Volumes: map[string]struct{}{}}
+	for _, p := range paths {
+		c.Volumes[p] = struct{}{}
+	}
+	return c
+}

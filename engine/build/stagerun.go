@@ -123,6 +123,7 @@ func (r *stageRun) filesystem(ctx context.Context, key, text string, files image
 	}
 	store := r.e.b.cfg.Images
 	snap := r.e.nextKey()
+	files.Volatile = true // a build that a power cut ends is begun anew
 	if _, err := store.Prepare(ctx, snap, r.img, files); err != nil {
 		return err
 	}

@@ -40,13 +40,16 @@ func checkDigest(d digest.Digest) error {
 	return nil
 }
 
-// putBlob stores a small document under its digest.
-func (s *Store) putBlob(data []byte) (digest.Digest, error) {
+// putBlob stores a small document under its digest. One that need not be durable yet is checked whenever it is read.
+func (s *Store) putBlob(data []byte, durable bool) (digest.Digest, error) {
 	d := digest.FromBytes(data)
-	if _, err := os.Lstat(s.blobPath(d)); err == nil {
+	if durable {
+		return d, atomicfile.Write(s.blobPath(d), data, 0o600) // also over one that was not
+	}
+	if _, err := s.readBlob(d, int64(len(data))); err == nil {
 		return d, nil
 	}
-	return d, atomicfile.Write(s.blobPath(d), data, 0o600)
+	return d, atomicfile.WriteVolatile(s.blobPath(d), data, 0o600)
 }
 
 // readBlob reads a small document and checks it.

@@ -15,6 +15,6 @@
 // a name points only to an existing image. An image that was built, loaded, imported or committed here has the local
 // store as its origin (Image.Local). What several steps destroy is planned in a file first, and finished at the next Open.
 //
-// Goroutines: none of its own. A Store may be used concurrently; mu guards the tables in memory, which mirror the files.
+// Goroutines: those of a running call, and one per snapshot whose space is being freed, which Close waits for. A Store may be used concurrently; mu guards the tables in memory, which mirror the files.
 // Long work (unpack, download) runs outside mu, and the layers it needs are held against removal meanwhile.
 package image

@@ -63,6 +63,7 @@ func FamiliarString(n reference.Named) string { return reference.FamiliarString(
 // InitFiles says what the init layer of a snapshot holds: what the engine, not the image, puts into a root file system.
 type InitFiles struct {
 	None       bool     // leave the init layer empty: for work on an image, not a container
+	Volatile   bool     // the snapshot need not survive a power cut: do not wait for the disk
 	Hosts      []byte   // /etc/hosts; nil leaves an empty file to mount over
 	ResolvConf []byte   // /etc/resolv.conf, likewise
 	Hostname   []byte   // /etc/hostname, likewise

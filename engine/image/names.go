@@ -172,12 +172,8 @@ func (s *Store) Tag(ref, name string) error {
 	if s.names[normal] == img.ID {
 		return nil
 	}
-	rec := img.record
-	rec.Tagged, rec.Cache = time.Now().UTC(), false
-	if _, err := s.writeRecord(rec); err != nil {
-		return err
-	}
-	return s.setNames(img.ID, []string{name})
+	_, err = s.promote(img, []string{name})
+	return err
 }
 
 // Promote makes a build step's result an image of its own right and gives it names, all in one go.
@@ -193,13 +189,25 @@ func (s *Store) Promote(id digest.Digest, names []string) (Image, error) {
 	if img == nil {
 		return Image{}, notFound(string(id))
 	}
+	return s.promote(img, names)
+}
+
+// promote needs mu. What was written for a build's cache alone is made durable before a name points to it.
+func (s *Store) promote(img *Image, names []string) (Image, error) {
+	id := img.ID
+	config, err := s.readBlob(id, maxConfigSize)
+	if err != nil {
+		return Image{}, err
+	}
+	if _, err := s.putBlob(config, true); err != nil {
+		return Image{}, err
+	}
 	rec := img.record
 	rec.Cache = false
 	if len(names) > 0 {
 		rec.Tagged = time.Now().UTC()
 	}
-	img, err := s.writeRecord(rec)
-	if err != nil {
+	if img, err = s.writeRecord(rec); err != nil {
 		return Image{}, err
 	}
 	if err := s.setNames(id, names); err != nil {

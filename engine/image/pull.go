@@ -99,7 +99,7 @@ func (p *pull) run(ctx context.Context) (Image, error) {
 	}
 	mref := &blobRef{Digest: digest.FromBytes(raw), MediaType: manifestType(doc, mt), Size: int64(len(raw))}
 	p.h.lockAdd(mref.Digest)
-	if _, err := p.s.putBlob(raw); err != nil {
+	if _, err := p.s.putBlob(raw, true); err != nil {
 		return Image{}, err
 	}
 	var names []string

@@ -71,7 +71,7 @@ func (s *Store) addImage(config []byte, rec imageRecord, names []string) (Image,
 	h := s.newHold() // no collection between blob and record
 	defer h.release()
 	h.lockAdd(digest.FromBytes(config))
-	id, err := s.putBlob(config)
+	id, err := s.putBlob(config, !rec.Cache)
 	if err != nil {
 		return Image{}, err
 	}
@@ -88,7 +88,7 @@ func (s *Store) addImage(config []byte, rec imageRecord, names []string) (Image,
 	if len(names) > 0 {
 		img.record.Tagged, img.Tagged = time.Now().UTC(), time.Now().UTC()
 	}
-	if err := atomicfile.WriteJSON(s.recordPath(id), img.record, 0o600); err != nil {
+	if err := s.storeRecord(img.record); err != nil {
 		return Image{}, err
 	}
 	s.images[id] = img
@@ -201,11 +201,12 @@ func (s *Store) readImages() error {
 	}
 	for _, e := range entries {
 		var rec imageRecord
-		if err := atomicfile.ReadJSON(s.path(imagesDir, e.Name()), &rec); err != nil {
-			return err
+		err := atomicfile.ReadJSON(s.path(imagesDir, e.Name()), &rec)
+		if err == nil {
+			err = s.readImage(rec)
 		}
-		if err := s.readImage(rec); err != nil { // one broken image must not take the others away
-			s.log.Error("image store: image left out", "image", rec.ID, "err", err)
+		if err != nil { // a build step torn by a power cut, or damage: one broken image must not take the others away
+			s.log.Warn("image store: image left out", "file", e.Name(), "err", err)
 		}
 	}
 	var names namesRecord
@@ -242,7 +243,7 @@ func (s *Store) readImage(rec imageRecord) error {
 // writeRecord needs mu; it replaces an image's record and its value in the table.
 func (s *Store) writeRecord(rec imageRecord) (*Image, error) {
 	old := s.images[rec.ID]
-	if err := atomicfile.WriteJSON(s.recordPath(rec.ID), rec, 0o600); err != nil {
+	if err := s.storeRecord(rec); err != nil {
 		return nil, err
 	}
 	img, err := s.assemble(old.Config, rec)
@@ -251,6 +252,18 @@ func (s *Store) writeRecord(rec imageRecord) (*Image, error) {
 	}
 	s.images[rec.ID] = img
 	return img, nil
+}
+
+// storeRecord writes a record; a build step's need not survive a power cut, and saves each step two waits for the disk.
+func (s *Store) storeRecord(rec imageRecord) error {
+	if !rec.Cache {
+		return atomicfile.WriteJSON(s.recordPath(rec.ID), rec, 0o600)
+	}
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(s.recordPath(rec.ID), data, 0o600)
 }
 
 // short is how digests are shown: 12 hex digits.

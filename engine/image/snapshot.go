@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/internal/atomicfile"
@@ -96,19 +98,57 @@ func (s *Store) makeSnapshot(rec *snapshotRecord, files InitFiles) error {
 			return fmt.Errorf("init layer: %w", err)
 		}
 	}
-	if err := atomicfile.WriteJSON(filepath.Join(tmp, "snapshot.json"), rec, 0o600); err != nil {
+	data, err := json.Marshal(rec)
+	if err != nil {
 		return err
 	}
+	if err := atomicfile.WriteVolatile(filepath.Join(tmp, snapshotFile), data, 0o600); err != nil {
+		return err
+	}
+	dir := s.path(snapshotsDir, rec.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := os.Rename(tmp, s.path(snapshotsDir, rec.Key)); err != nil {
+	if _, err := os.Lstat(dir); err == nil { // left out at Open: it was never complete
+		s.discard(dir)
+	}
+	if err := os.Rename(tmp, dir); err != nil {
 		return err
 	}
-	if err := atomicfile.SyncDir(s.path(snapshotsDir)); err != nil {
-		return err
+	if !files.Volatile {
+		if err := syncSnapshot(dir, rec); err != nil {
+			return err
+		}
 	}
 	s.snaps[rec.Key] = rec
 	return nil
+}
+
+const snapshotFile = "snapshot.json"
+
+// syncSnapshot makes a new snapshot durable. It syncs all at once, after the rename, because a journal commits together what
+// waits together: one after the other they would take a commit each. A crash in between leaves what Open passes over.
+func syncSnapshot(dir string, rec *snapshotRecord) error {
+	var g errgroup.Group
+	g.Go(func() error { return atomicfile.SyncDir(filepath.Dir(dir)) })
+	g.Go(func() error { return atomicfile.SyncDir(dir) })
+	files := []string{snapshotFile}
+	for _, n := range rec.Init {
+		files = append(files, filepath.Join("init", n))
+	}
+	for _, n := range files {
+		g.Go(func() error {
+			fd, err := unix.Open(filepath.Join(dir, n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			if errors.Is(err, unix.ENOENT) { // the image has it, or has no place for it
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return unix.Fsync(fd)
+		})
+	}
+	return g.Wait()
 }
 
 func mkdirMode(dir string, mode fs.FileMode) error {
@@ -174,7 +214,8 @@ func (s *Store) Snapshots() []string {
 	return keys
 }
 
-// RemoveSnapshot deletes a snapshot, which must not be mounted; a missing one is no error.
+// RemoveSnapshot deletes a snapshot, which must not be mounted; a missing one is no error. When it returns the snapshot is
+// out of sight; its space is freed behind the caller's back, because giving back each directory may cost a millisecond.
 func (s *Store) RemoveSnapshot(key string) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -183,9 +224,18 @@ func (s *Store) RemoveSnapshot(key string) error {
 	_, known := s.snaps[key]
 	delete(s.snaps, key)
 	s.mu.Unlock()
-	if known {
-		s.discard(s.path(snapshotsDir, key))
+	if !known {
+		return nil
 	}
+	trash, err := s.hide(s.path(snapshotsDir, key))
+	if err != nil || trash == "" {
+		return err
+	}
+	s.burning.Add(1)
+	go func() { // ends with the folder; Close waits for it, a kill leaves the rest to the next Open
+		defer s.burning.Done()
+		s.burn(trash)
+	}()
 	return nil
 }
 
@@ -196,13 +246,10 @@ func (s *Store) readSnapshots() error {
 	}
 	for _, e := range entries {
 		rec := &snapshotRecord{}
-		err := atomicfile.ReadJSON(s.path(snapshotsDir, e.Name(), "snapshot.json"), rec)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && rec.Key != e.Name() {
+		err := atomicfile.ReadJSON(s.path(snapshotsDir, e.Name(), snapshotFile), rec)
+		if err != nil || rec.Key != e.Name() { // torn by a crash before Prepare had answered
 			s.log.Error("image store: snapshot left out", "key", e.Name(), "err", err)
 			continue
-		}
-		if err != nil {
-			return err
 		}
 		s.snaps[rec.Key] = rec
 	}

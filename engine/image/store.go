@@ -35,6 +35,8 @@ type Store struct {
 	log    *slog.Logger
 	lock   *os.File
 
+	burning sync.WaitGroup // removals of what is hidden already
+
 	mu     sync.Mutex                      // guards what follows; files change only while it is held, bulk content excepted
 	images map[digest.Digest]*Image        // complete, immutable values
 	names  map[string]digest.Digest        // normalised name:tag
@@ -120,8 +122,9 @@ func (s *Store) checkVersion() error {
 	return err
 }
 
-// Close releases the lock. Mounted snapshots stay mounted.
+// Close waits for removals that go on and releases the lock. Mounted snapshots stay mounted.
 func (s *Store) Close() error {
+	s.burning.Wait()
 	if s.lock == nil {
 		return nil
 	}
@@ -195,14 +198,23 @@ func (s *Store) temp(kind string) (string, error) {
 
 // discard removes a folder of this store, first out of sight, then in truth. It is best effort: what stays is swept at Open.
 func (s *Store) discard(dir string) {
-	to := s.path(trashDir, fmt.Sprintf("%s-%d", filepath.Base(dir), time.Now().UnixNano()))
-	if err := os.Rename(dir, to); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.log.Warn("image store: cannot discard", "dir", dir, "err", err)
-		}
-		return
+	trash, err := s.hide(dir)
+	if err != nil {
+		s.log.Warn("image store: cannot discard", "dir", dir, "err", err)
 	}
-	s.burn(to)
+	if trash != "" {
+		s.burn(trash)
+	}
+}
+
+// hide moves a folder into trash; a missing one is "".
+func (s *Store) hide(dir string) (string, error) {
+	to := s.path(trashDir, fmt.Sprintf("%s-%d", filepath.Base(dir), time.Now().UnixNano()))
+	err := os.Rename(dir, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return to, err
 }
 
 // burn removes a folder in trash.

@@ -48,7 +48,7 @@ type member struct {
 func (s *State) members(kind Kind) []member {
 	var out []member
 	for _, c := range specsOf(s.Pod, kind) {
-		out = append(out, member{kind, c, s.runs(c.Name), statusOf(s.Pod, kind, c.Name)})
+		out = append(out, member{kind, c, s.runs(c.Name), StatusOf(s.Pod, kind, c.Name)})
 	}
 	return out
 }
@@ -86,7 +86,8 @@ func FindContainer(p *corev1.Pod, name string) (*corev1.Container, Kind, bool) {
 	return nil, "", false
 }
 
-func statusOf(p *corev1.Pod, kind Kind, name string) *corev1.ContainerStatus {
+// StatusOf finds a container in the pod's status; nil: it has none yet.
+func StatusOf(p *corev1.Pod, kind Kind, name string) *corev1.ContainerStatus {
 	list := map[Kind][]corev1.ContainerStatus{Init: p.Status.InitContainerStatuses, Main: p.Status.ContainerStatuses,
 		Ephemeral: p.Status.EphemeralContainerStatuses}[kind]
 	i := slices.IndexFunc(list, func(c corev1.ContainerStatus) bool { return c.Name == name })
@@ -96,10 +97,12 @@ func statusOf(p *corev1.Pod, kind Kind, name string) *corev1.ContainerStatus {
 	return &list[i]
 }
 
-// runs are the containers of a name, newest first.
-func (s *State) runs(name string) []podruntime.Container {
+func (s *State) runs(name string) []podruntime.Container { return Runs(s.Containers, name) }
+
+// Runs are the containers of a name in a pod's list, newest first.
+func Runs(list []podruntime.Container, name string) []podruntime.Container {
 	var out []podruntime.Container
-	for _, c := range s.Containers {
+	for _, c := range list {
 		if c.Labels[podruntime.LabelContainerName] == name {
 			out = append(out, c)
 		}

@@ -131,6 +131,9 @@ func (s *Store) Close() error {
 	return s.lock.Close()
 }
 
+// Dir is the store's folder.
+func (s *Store) Dir() string { return s.dir }
+
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
@@ -211,10 +214,13 @@ func (s *Store) discard(dir string) {
 func (s *Store) hide(dir string) (string, error) {
 	to := s.path(trashDir, fmt.Sprintf("%s-%d", filepath.Base(dir), time.Now().UnixNano()))
 	err := os.Rename(dir, to)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
+	case err != nil:
+		return "", err
 	}
-	return to, err
+	return to, nil
 }
 
 // burn removes a folder in trash.

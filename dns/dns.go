@@ -22,7 +22,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +33,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/knarr/knarr/internal/backoff"
+	"github.com/knarr/knarr/internal/upstream"
 )
 
 // Config of a node's name server.
@@ -62,7 +62,7 @@ type Server struct {
 	cfg  Config
 	src  Source
 	log  *slog.Logger
-	up   *upstreams
+	up   *upstream.Servers
 	busy chan struct{} // one token per question that waits for an upstream
 
 	mu   sync.RWMutex // guards zone
@@ -80,7 +80,8 @@ func New(cfg Config, src Source, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, src: src, log: log, up: newUpstreams(cfg, log), busy: make(chan struct{}, maxWaiting)}
+	return &Server{cfg: cfg, src: src, log: log, busy: make(chan struct{}, maxWaiting),
+		up: upstream.New(upstream.Config{Servers: cfg.Upstreams, ResolvConf: cfg.ResolvConf, Own: cfg.Listen}, log)}
 }
 
 // Run serves until ctx ends. An address that cannot be had yet is tried again.
@@ -206,9 +207,8 @@ func (s *Server) handle(w mdns.ResponseWriter, req *mdns.Msg) {
 
 // payloadSize is what the client says it can take by UDP, kept below where packets would be cut into fragments.
 func payloadSize(req *mdns.Msg) int {
-	const unfragmented = 1232
 	if opt := req.IsEdns0(); opt != nil {
-		return min(max(int(opt.UDPSize()), mdns.MinMsgSize), unfragmented)
+		return min(max(int(opt.UDPSize()), mdns.MinMsgSize), upstream.PayloadLimit)
 	}
 	return mdns.MinMsgSize
 }
@@ -246,12 +246,10 @@ func (s *Server) answer(req *mdns.Msg, tcp bool) *mdns.Msg {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
 	if opt := req.IsEdns0(); opt != nil {
-		reply.SetEdns0(payloadLimit, false)
+		reply.SetEdns0(upstream.PayloadLimit, false)
 	}
 	return reply
 }
-
-const payloadLimit = 1232 // bytes that we take by UDP
 
 // follow adds what the target of an ExternalName resolves to: clients expect the whole chain from a recursive server.
 func (s *Server) follow(req, reply *mdns.Msg, target string, tcp bool) {
@@ -274,7 +272,7 @@ func (s *Server) forward(req *mdns.Msg, tcp bool) *mdns.Msg {
 	default:
 		return failure(req, mdns.RcodeServerFailure)
 	}
-	reply, err := s.up.exchange(req, tcp)
+	reply, err := s.up.Exchange(req, tcp)
 	if err != nil {
 		s.log.Debug("a DNS question was not answered upstream", "name", req.Question[0].Name, "err", err)
 		return failure(req, mdns.RcodeServerFailure)
@@ -288,6 +286,3 @@ func failure(req *mdns.Msg, rcode int) *mdns.Msg {
 	reply.RecursionAvailable = true
 	return reply
 }
-
-// own says whether an upstream is this server itself.
-func (cfg Config) own(a netip.AddrPort) bool { return slices.Contains(cfg.Listen, a) }

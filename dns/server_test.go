@@ -142,8 +142,8 @@ func TestDeadUpstreamIsNotAskedAgainAtOnce(t *testing.T) {
 	}
 }
 
-// upstream answers every A question with 203.0.113.<number of labels>, and counts cluster names that should never come.
-func upstream(t *testing.T) netip.AddrPort {
+// fakeUpstream answers every A question with 203.0.113.<number of labels>, and counts cluster names that should never come.
+func fakeUpstream(t *testing.T) netip.AddrPort {
 	t.Helper()
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -173,7 +173,7 @@ func upstream(t *testing.T) netip.AddrPort {
 
 func TestForwardsTheRest(t *testing.T) {
 	netnstest.Need(t)
-	start(t, upstream(t))
+	start(t, fakeUpstream(t))
 	for name, want := range map[string]string{
 		"example.org.":                           "NOERROR 203.0.113.2",
 		"ext.shop.svc.cluster.local.":            "NOERROR db.example.org. 203.0.113.3",
@@ -224,28 +224,5 @@ func TestOddQuestionsAreRefused(t *testing.T) {
 	reply, _, err = new(mdns.Client).Exchange(q, address+":53")
 	if got := text(reply, err); got != "NOTIMP" {
 		t.Errorf("update: %s", got)
-	}
-}
-
-func TestParseResolvConf(t *testing.T) {
-	got, err := parseResolvConf(strings.NewReader("# c\nsearch a b\nnameserver 192.0.2.1\n nameserver\tfd00::1 \nnameserver bad\nnameserver 127.0.0.1\nnameserver 192.0.2.9\n"))
-	if err != nil || fmt.Sprint(got) != "[192.0.2.1:53 [fd00::1]:53 127.0.0.1:53]" {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
-func TestResolvConfIsReadAgainWhenItChanges(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "resolv.conf")
-	u := newUpstreams(Config{ResolvConf: file, Listen: []netip.AddrPort{netip.MustParseAddrPort("10.43.0.10:53")}}, slog.New(slog.DiscardHandler))
-	for i, content := range []string{"nameserver 192.0.2.1\n", "nameserver 192.0.2.2\nnameserver 10.43.0.10\n"} {
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(file, time.Now(), time.Unix(int64(1000+i), 0)); err != nil {
-			t.Fatal(err)
-		}
-		if got := fmt.Sprint(u.alive()); got != fmt.Sprintf("[192.0.2.%d:53]", i+1) {
-			t.Errorf("servers %s", got)
-		}
 	}
 }

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package dns
+// Package upstream asks the host's name servers on behalf of a name server of ours.
+//
+// It reads resolv.conf(5) again whenever that changed, looks behind systemd-resolved's stub, remembers who did not answer, and
+// bounds every wait: with no server that answers it fails at once, because the programs that ask wait with it.
+//
+// Servers starts no goroutine and keeps no socket; Exchange may be called concurrently.
+package upstream
 
 import (
 	"bufio"
@@ -10,6 +16,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,8 +36,15 @@ const systemdResolved = "/run/systemd/resolve/resolv.conf"
 
 var errNoUpstream = errors.New("there is no upstream name server that answers")
 
-// upstreams asks the resolvers of the host.
-type upstreams struct {
+// Config says whom to ask.
+type Config struct {
+	Servers    []netip.AddrPort // default: those of ResolvConf
+	ResolvConf string           // default: /etc/resolv.conf
+	Own        []netip.AddrPort // addresses of the asking server itself, which it must not ask
+}
+
+// Servers is the list of upstream name servers.
+type Servers struct {
 	cfg Config
 	log *slog.Logger
 
@@ -41,16 +55,20 @@ type upstreams struct {
 	dead  map[netip.AddrPort]time.Time // until when
 }
 
-func newUpstreams(cfg Config, log *slog.Logger) *upstreams {
+// New reads nothing yet.
+func New(cfg Config, log *slog.Logger) *Servers {
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = "/etc/resolv.conf"
 	}
-	return &upstreams{cfg: cfg, log: log, list: cfg.Upstreams, dead: map[netip.AddrPort]time.Time{}}
+	return &Servers{cfg: cfg, log: log, list: cfg.Servers, dead: map[netip.AddrPort]time.Time{}}
 }
 
-// exchange asks one upstream after the other until one answers. When none is left that may be asked it fails at once: the
+// PayloadLimit is what we take by UDP, bytes: below where packets would be cut into fragments.
+const PayloadLimit = 1232
+
+// Exchange asks one upstream after the other until one answers. When none is left that may be asked it fails at once: the
 // programs of a cluster without a way out must not wait for every name they do not need.
-func (u *upstreams) exchange(req *mdns.Msg, tcp bool) (*mdns.Msg, error) {
+func (u *Servers) Exchange(req *mdns.Msg, tcp bool) (*mdns.Msg, error) {
 	deadline := time.Now().Add(allUpstreams)
 	err := errNoUpstream
 	for _, at := range u.alive() {
@@ -58,7 +76,7 @@ func (u *upstreams) exchange(req *mdns.Msg, tcp bool) (*mdns.Msg, error) {
 		if left <= 0 {
 			break
 		}
-		client := &mdns.Client{Net: "udp", Timeout: left, UDPSize: payloadLimit}
+		client := &mdns.Client{Net: "udp", Timeout: left, UDPSize: PayloadLimit}
 		if tcp {
 			client.Net = "tcp"
 		}
@@ -77,7 +95,7 @@ func (u *upstreams) exchange(req *mdns.Msg, tcp bool) (*mdns.Msg, error) {
 	return nil, err
 }
 
-func (u *upstreams) bury(at netip.AddrPort, err error) {
+func (u *Servers) bury(at netip.AddrPort, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, known := u.dead[at]; !known {
@@ -86,17 +104,17 @@ func (u *upstreams) bury(at netip.AddrPort, err error) {
 	u.dead[at] = time.Now().Add(deadFor)
 }
 
-func (u *upstreams) revive(at netip.AddrPort) {
+func (u *Servers) revive(at netip.AddrPort) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.dead, at)
 }
 
 // alive lists whom to ask now.
-func (u *upstreams) alive() []netip.AddrPort {
+func (u *Servers) alive() []netip.AddrPort {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.cfg.Upstreams) == 0 {
+	if len(u.cfg.Servers) == 0 {
 		u.reread()
 	}
 	now := time.Now()
@@ -110,7 +128,7 @@ func (u *upstreams) alive() []netip.AddrPort {
 }
 
 // reread reads the file again if it changed; asking its time for each question is cheaper than a watch.
-func (u *upstreams) reread() {
+func (u *Servers) reread() {
 	st, err := os.Stat(u.cfg.ResolvConf)
 	if err != nil || (st.ModTime().Equal(u.stamp) && u.path == u.cfg.ResolvConf) {
 		return
@@ -128,7 +146,7 @@ func (u *upstreams) reread() {
 	}
 	u.list = nil
 	for _, at := range list {
-		if !u.cfg.own(at) {
+		if !slices.Contains(u.cfg.Own, at) {
 			u.list = append(u.list, at)
 		}
 	}

@@ -15,6 +15,7 @@
 //	serve.go        content negotiation, ETags, hashes
 //	definitions.go  Go types to schemas
 //	paths.go        kinds to operations
+//	subresources.go the parts and orders below an object
 //	markers.go      the facts from comments
 package openapi
 
@@ -35,28 +36,13 @@ import (
 	"k8s.io/kube-openapi/pkg/openapiconv"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
+	"github.com/knarr/knarr/internal/version"
 	"github.com/knarr/knarr/kinds"
 )
 
-// Config says what to describe.
-type Config struct {
-	Title, Version string // of the API: "Kubernetes", "v1.37.2"
-	Types          []*kinds.Type
-	// Subresources are those of a type beside status and scale, which the type itself tells; may be nil.
-	Subresources func(*kinds.Type) []Subresource
-}
-
-// Subresource is a part of an object, or an order given to it.
-type Subresource struct {
-	Name    string
-	Kind    schema.GroupVersionKind // of the body; empty: the object's own
-	Verbs   []string                // "get", "create", "update", "patch"
-	Connect bool                    // a stream or text, not an object: log, exec, portforward
-}
-
 // Docs are the documents of one API. Safe for concurrent use.
 type Docs struct {
-	cfg Config
+	types []*kinds.Type
 
 	mu    sync.Mutex // guards the rest; held while a document is built, so that it is built once
 	built map[string]*document
@@ -68,15 +54,15 @@ type document struct {
 	hash string // of the content before compression
 }
 
-// New describes nothing yet: documents are built when asked for.
-func New(cfg Config) *Docs {
-	return &Docs{cfg: cfg, built: map[string]*document{}}
+// New is for the API that serves the types of these lists (kinds.All, kinds.Virtual); nothing is built until it is asked for.
+func New(lists ...[]*kinds.Type) *Docs {
+	return &Docs{types: slices.Concat(lists...), built: map[string]*document{}}
 }
 
 // groupVersions are all those served, in the order of the types.
 func (d *Docs) groupVersions() []schema.GroupVersion {
 	var out []schema.GroupVersion
-	for _, t := range d.cfg.Types {
+	for _, t := range d.types {
 		for _, v := range t.Served {
 			if !slices.Contains(out, v.GroupVersion()) {
 				out = append(out, v.GroupVersion())
@@ -188,16 +174,16 @@ func widen(schemas map[string]*spec.Schema) {
 func (d *Docs) swagger(want func(schema.GroupVersion) bool) *spec.Swagger {
 	defs := newDefinitions()
 	paths := &paths{defs: defs, out: map[string]spec.PathItem{}}
-	for _, t := range d.cfg.Types {
+	for _, t := range d.types {
 		for i := range t.Served {
 			if v := &t.Served[i]; want(v.GroupVersion()) {
-				paths.add(t, v, d.subresources(t))
+				paths.add(t, v, subresources(t))
 			}
 		}
 	}
 	return &spec.Swagger{SwaggerProps: spec.SwaggerProps{
 		Swagger:     "2.0",
-		Info:        &spec.Info{InfoProps: spec.InfoProps{Title: d.cfg.Title, Version: d.cfg.Version}},
+		Info:        &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: version.Kubernetes}},
 		Paths:       &spec.Paths{Paths: paths.out},
 		Definitions: defs.out,
 		SecurityDefinitions: spec.SecurityDefinitions{"BearerToken": &spec.SecurityScheme{SecuritySchemeProps: spec.SecuritySchemeProps{
@@ -205,26 +191,4 @@ func (d *Docs) swagger(want func(schema.GroupVersion) bool) *spec.Swagger {
 		}}},
 		Security: []map[string][]string{{"BearerToken": {}}},
 	}}
-}
-
-func (d *Docs) subresources(t *kinds.Type) []Subresource {
-	var out []Subresource
-	if t.HasStatus {
-		out = append(out, Subresource{Name: "status", Verbs: []string{"get", "patch", "update"}})
-	}
-	if t.Scale != nil {
-		out = append(out, Subresource{
-			Name: "scale", Kind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"},
-			Verbs: []string{"get", "patch", "update"},
-		})
-	}
-	if d.cfg.Subresources == nil {
-		return out
-	}
-	for _, s := range d.cfg.Subresources(t) {
-		if !slices.ContainsFunc(out, func(o Subresource) bool { return o.Name == s.Name }) {
-			out = append(out, s)
-		}
-	}
-	return out
 }

@@ -15,42 +15,28 @@ import (
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	"google.golang.org/protobuf/proto"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/knarr/knarr/kinds"
 )
 
-func docs() *Docs {
-	return New(Config{
-		Title: "Kubernetes", Version: "v1.37.2", Types: slices.Concat(kinds.All, kinds.Virtual),
-		Subresources: func(t *kinds.Type) []Subresource {
-			if t.Kind != "Pod" {
-				return nil
-			}
-			return []Subresource{
-				{Name: "log", Kind: schema.GroupVersionKind{Version: "v1", Kind: "PodLogOptions"}, Verbs: []string{"get"}, Connect: true},
-				{Name: "eviction", Kind: schema.GroupVersionKind{Group: "policy", Version: "v1", Kind: "Eviction"}, Verbs: []string{"create"}},
-			}
-		},
-	})
-}
+func docs() *Docs { return New(kinds.All, kinds.Virtual) }
 
-func get(t *testing.T, h http.HandlerFunc, url string, header ...string) *httptest.ResponseRecorder {
+func get(t *testing.T, h http.Handler, url string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest("GET", url, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	h(w, r)
+	h.ServeHTTP(w, r)
 	return w
 }
 
 func document3(t *testing.T, d *Docs, url string) *spec3.OpenAPI {
 	t.Helper()
-	w := get(t, d.ServeV3, url)
+	w := get(t, d, url)
 	if w.Code != 200 {
 		t.Fatalf("%s: %d %s", url, w.Code, w.Body)
 	}
@@ -64,7 +50,7 @@ func document3(t *testing.T, d *Docs, url string) *spec3.OpenAPI {
 func TestEveryReferencePointsSomewhere(t *testing.T) {
 	d := docs()
 	for _, gv := range d.groupVersions() {
-		w := get(t, d.ServeV3, "/openapi/v3/"+path(gv))
+		w := get(t, d, "/openapi/v3/"+path(gv))
 		doc := document3(t, d, "/openapi/v3/"+path(gv))
 		for _, part := range strings.Split(w.Body.String(), `"$ref":"`)[1:] {
 			ref, _, _ := strings.Cut(part, `"`)
@@ -142,7 +128,7 @@ func TestSchemasOfAPod(t *testing.T) {
 }
 
 func TestEveryFieldIsDocumented(t *testing.T) {
-	w := get(t, docs().ServeV2, "/openapi/v2")
+	w := get(t, docs(), "/openapi/v2")
 	doc := &spec.Swagger{}
 	if err := json.Unmarshal(w.Body.Bytes(), doc); err != nil {
 		t.Fatal(err)
@@ -167,7 +153,7 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 
 func TestOperationsHaveNamesOfTheirOwn(t *testing.T) {
 	doc := &spec.Swagger{}
-	if err := json.Unmarshal(get(t, docs().ServeV2, "/openapi/v2").Body.Bytes(), doc); err != nil {
+	if err := json.Unmarshal(get(t, docs(), "/openapi/v2").Body.Bytes(), doc); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]string{}
@@ -191,7 +177,7 @@ func TestOperationsHaveNamesOfTheirOwn(t *testing.T) {
 }
 
 func TestVersion2InProtobuf(t *testing.T) {
-	w := get(t, docs().ServeV2, "/openapi/v2", "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "Accept-Encoding", "gzip")
+	w := get(t, docs(), "/openapi/v2", "Accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "Accept-Encoding", "gzip")
 	if got := w.Header().Get("Content-Type"); !strings.HasSuffix(got, "+protobuf") || w.Header().Get("Content-Encoding") != "gzip" {
 		t.Fatalf("%v", w.Header())
 	}
@@ -214,27 +200,27 @@ func TestDocumentsAreKeptByTheirHash(t *testing.T) {
 	index := struct {
 		Paths map[string]struct{ ServerRelativeURL string }
 	}{}
-	if err := json.Unmarshal(get(t, d.ServeV3, "/openapi/v3").Body.Bytes(), &index); err != nil {
+	if err := json.Unmarshal(get(t, d, "/openapi/v3").Body.Bytes(), &index); err != nil {
 		t.Fatal(err)
 	}
 	url := index.Paths["apis/apps/v1"].ServerRelativeURL
-	w := get(t, d.ServeV3, url)
+	w := get(t, d, url)
 	if w.Code != 200 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
 		t.Fatalf("%s: %d %v", url, w.Code, w.Header())
 	}
-	if again := get(t, d.ServeV3, url, "If-None-Match", w.Header().Get("Etag")); again.Code != 304 || again.Body.Len() != 0 {
+	if again := get(t, d, url, "If-None-Match", w.Header().Get("Etag")); again.Code != 304 || again.Body.Len() != 0 {
 		t.Errorf("the same again is %d", again.Code)
 	}
-	if old := get(t, d.ServeV3, "/openapi/v3/apis/apps/v1?hash=old"); old.Code != 301 || old.Header().Get("Location") != url {
+	if old := get(t, d, "/openapi/v3/apis/apps/v1?hash=old"); old.Code != 301 || old.Header().Get("Location") != url {
 		t.Errorf("an old hash is %d to %q", old.Code, old.Header().Get("Location"))
 	}
-	if w := get(t, d.ServeV3, "/openapi/v3/apis/none/v1"); w.Code != 404 {
+	if w := get(t, d, "/openapi/v3/apis/none/v1"); w.Code != 404 {
 		t.Errorf("a group that is not served is %d", w.Code)
 	}
-	if w := get(t, d.ServeV2, "/openapi/v2", "Accept", "text/html"); w.Code != 406 {
+	if w := get(t, d, "/openapi/v2", "Accept", "text/html"); w.Code != 406 {
 		t.Errorf("HTML is %d", w.Code)
 	}
-	if other := get(t, docs().ServeV3, "/openapi/v3"); !strings.Contains(other.Body.String(), strings.SplitAfter(url, "hash=")[1]) {
+	if other := get(t, docs(), "/openapi/v3"); !strings.Contains(other.Body.String(), strings.SplitAfter(url, "hash=")[1]) {
 		t.Error("two servers give the same document different hashes")
 	}
 }

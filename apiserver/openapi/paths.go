@@ -40,7 +40,7 @@ var (
 	}
 )
 
-func (p *paths) add(t *kinds.Type, v *kinds.Version, subresources []Subresource) {
+func (p *paths) add(t *kinds.Type, v *kinds.Version, subresources []subresource) {
 	r := resource{t: t, v: v, prefix: "/" + path(v.GroupVersion())}
 	group, _, _ := strings.Cut(v.Group, ".")
 	if group == "" {
@@ -76,30 +76,30 @@ func (p *paths) add(t *kinds.Type, v *kinds.Version, subresources []Subresource)
 		p.out[all] = p.item(r, all, spec.PathItemProps{Get: p.list(r, "list"+r.id+v.Kind+"ForAllNamespaces")})
 	}
 	for _, s := range subresources {
-		p.subresource(r, item+"/"+s.Name, s)
+		p.subresource(r, item+"/"+s.name, s)
 	}
 }
 
-func (p *paths) subresource(r resource, at string, s Subresource) {
-	gvk := s.Kind
+func (p *paths) subresource(r resource, at string, s subresource) {
+	gvk := s.kind
 	if gvk.Empty() {
 		gvk = r.v.GroupVersionKind
 	}
 	item := spec.PathItemProps{}
-	for _, verb := range s.Verbs {
+	for _, verb := range s.verbs {
 		switch {
-		case s.Connect && verb == "create":
+		case s.connect && verb == "create":
 			item.Post = p.connect(r, s, "Post")
-		case s.Connect:
+		case s.connect:
 			item.Get = p.connect(r, s, "Get")
 		case verb == "get":
-			item.Get = p.read(r, gvk, s.Name)
+			item.Get = p.read(r, gvk, s.name)
 		case verb == "create":
-			item.Post = p.create(r, gvk, s.Name, "post")
+			item.Post = p.create(r, gvk, s.name, "post")
 		case verb == "update":
-			item.Put = p.replace(r, gvk, s.Name)
+			item.Put = p.replace(r, gvk, s.name)
 		case verb == "patch":
-			item.Patch = p.patch(r, gvk, s.Name)
+			item.Patch = p.patch(r, gvk, s.name)
 		}
 	}
 	p.out[at] = p.item(r, at, item)
@@ -252,13 +252,13 @@ func (p *paths) options() spec.Schema {
 }
 
 // connect is a stream or a text; its parameters are the fields of its options kind, where it has one.
-func (p *paths) connect(r resource, s Subresource, method string) *spec.Operation {
-	gvk := s.Kind
+func (p *paths) connect(r resource, s subresource, method string) *spec.Operation {
+	gvk := s.kind
 	if gvk.Empty() {
 		gvk = r.v.GroupVersionKind
 	}
 	text := &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"string"}}}
-	op := p.operation(r, "connect"+r.id+method+r.special+r.v.Kind+title(s.Name), "connect", "connect to "+r.about(s.Name), gvk, map[int]*spec.Schema{http.StatusOK: text})
+	op := p.operation(r, "connect"+r.id+method+r.special+r.v.Kind+title(s.name), "connect", "connect to "+r.about(s.name), gvk, map[int]*spec.Schema{http.StatusOK: text})
 	op.Produces = []string{"*/*"}
 	op.Parameters = p.optionParams(gvk)
 	return op

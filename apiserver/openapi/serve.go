@@ -13,8 +13,22 @@ import (
 	"time"
 )
 
-// ServeV2 answers /openapi/v2, as JSON or, where asked for, as protobuf.
-func (d *Docs) ServeV2(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers below /openapi/.
+func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		http.Error(w, "OpenAPI documents can only be read", http.StatusMethodNotAllowed)
+	case r.URL.Path == "/openapi/v2":
+		d.serveV2(w, r)
+	case r.URL.Path == "/openapi/v3", strings.HasPrefix(r.URL.Path, "/openapi/v3/"):
+		d.serveV3(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// serveV2 answers /openapi/v2, as JSON or, where asked for, as protobuf.
+func (d *Docs) serveV2(w http.ResponseWriter, r *http.Request) {
 	protobuf, ok := negotiate(r, "spec.v2")
 	if !ok {
 		http.Error(w, "the OpenAPI document is served as application/json and as application/com.github.proto-openapi.spec.v2@v1.0+protobuf", http.StatusNotAcceptable)
@@ -28,9 +42,9 @@ func (d *Docs) ServeV2(w http.ResponseWriter, r *http.Request) {
 	d.answer(w, r, doc, err, contentType)
 }
 
-// ServeV3 answers /openapi/v3, the list of documents, and /openapi/v3/apis/apps/v1, one of them. The list names each with
+// serveV3 answers /openapi/v3, the list of documents, and /openapi/v3/apis/apps/v1, one of them. The list names each with
 // the hash of its content, so that clients may keep a document for as long as its address stays the same.
-func (d *Docs) ServeV3(w http.ResponseWriter, r *http.Request) {
+func (d *Docs) serveV3(w http.ResponseWriter, r *http.Request) {
 	name := strings.Trim(strings.TrimPrefix(r.URL.Path, "/openapi/v3"), "/")
 	protobuf, ok := negotiate(r, "spec.v3")
 	switch {

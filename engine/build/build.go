@@ -102,7 +102,10 @@ func (b *Builder) Recover() error {
 			}
 		}
 	}
-	return os.RemoveAll(root)
+	if err := os.RemoveAll(root); err != nil {
+		return err
+	}
+	return b.sweepCache()
 }
 
 // Build runs the request and answers the image. A failed build gives no name; its finished steps stay in the cache.
@@ -130,6 +133,7 @@ func (b *Builder) Build(ctx context.Context, r Request) (image.Image, error) {
 	if err != nil {
 		return image.Image{}, err
 	}
+	defer b.cfg.Images.Lease()()
 	e := &execution{b: b, req: r, work: work, id: strings.ToLower(rand.Text()[:12])}
 	defer e.close()
 	return e.run(ctx)

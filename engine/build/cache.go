@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -61,6 +62,29 @@ func (r *stageRun) cached(key string) bool {
 	r.img, r.cfg = img, cloneSpec(img.Config)
 	r.e.printf(" ---> Using cache\n")
 	return true
+}
+
+// PruneCache forgets all steps: the next builds run them again. The images they made are image.Store.Prune's to remove.
+func (b *Builder) PruneCache() error { return os.RemoveAll(filepath.Join(b.cfg.Dir, cacheDir)) }
+
+// sweepCache forgets steps whose image is gone, so that the folder does not grow for ever.
+func (b *Builder) sweepCache() error {
+	files, err := filepath.Glob(filepath.Join(b.cfg.Dir, cacheDir, "*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		var rec cacheRecord
+		if err := atomicfile.ReadJSON(f, &rec); err == nil && rec.Image.Validate() == nil {
+			if _, err := b.cfg.Images.Get(string(rec.Image)); err == nil {
+				continue
+			}
+		}
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remember is not durable on purpose: what a power cut takes is built again.

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,7 +17,10 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -315,13 +319,49 @@ func TestRecover(t *testing.T) {
 	if err := w.images.MountReadOnly(img, dir); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.b.remember("stale", "sha256:"+digest.Digest(strings.Repeat("0", 64))); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.b.Recover(); err != nil {
 		t.Fatal(err)
+	}
+	if list, _ := os.ReadDir(filepath.Join(w.b.cfg.Dir, cacheDir)); len(list) != 1 {
+		t.Errorf("cache files: %v, want that of the one step whose image is here", list)
 	}
 	if _, err := os.Stat(e.work); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); bytes.Contains(mounts, []byte(dir)) {
 		t.Error("the mount is there")
+	}
+}
+
+// Builds and removals at once come to the same end as one after the other.
+func TestParallelBuilds(t *testing.T) {
+	w := newWorld(t)
+	dir := w.context(map[string]string{"f": "same"})
+	var g errgroup.Group
+	for i := range 4 {
+		g.Go(func() error {
+			r := Request{ContextDir: dir, Source: fmt.Appendf(nil, "FROM scratch\nCOPY f /\nENV i=%d\nCOPY f /g\n", i%2), Tags: []string{fmt.Sprintf("par:%d", i)}}
+			if _, err := w.b.Build(t.Context(), r); err != nil {
+				return err
+			}
+			if _, _, err := w.images.Prune(t.Context(), image.PruneOptions{}); err != nil {
+				return err
+			}
+			_, err := w.images.Get(r.Tags[0])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		img, err := w.images.Get(fmt.Sprintf("par:%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.want(w.view(img), "g", "same")
 	}
 }

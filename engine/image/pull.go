@@ -106,11 +106,15 @@ func (p *pull) run(ctx context.Context) (Image, error) {
 	if !byDigest {
 		names = []string{p.named.String()}
 	}
+	status := "Status: Downloaded newer image for "
+	if old, err := p.s.Get(p.named.String()); err == nil && old.ID == digest.FromBytes(config) {
+		status = "Status: Image is up to date for "
+	}
 	repoDigest := reference.FamiliarName(p.named) + "@" + top.String()
 	img, err := p.s.addImage(config, imageRecord{Manifest: mref, RepoDigests: []string{repoDigest}}, names)
 	if err == nil {
 		p.progress(Progress{Status: "Digest: " + top.String()})
-		p.progress(Progress{Status: "Status: Downloaded newer image for " + reference.FamiliarString(p.named)})
+		p.progress(Progress{Status: status + reference.FamiliarString(p.named)})
 	}
 	return img, err
 }

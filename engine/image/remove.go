@@ -13,15 +13,43 @@ import (
 	"github.com/knarr/knarr/internal/errs"
 )
 
+// inUse is asked without a lock held, once per image that may go.
+func (s *Store) askUsers(inUse func(digest.Digest) []string, ids []digest.Digest) func(digest.Digest) []string {
+	users := map[digest.Digest][]string{}
+	if inUse != nil {
+		for _, id := range ids {
+			users[id] = inUse(id)
+		}
+	}
+	return func(id digest.Digest) []string { return users[id] }
+}
+
+// imageAndAncestors lists what Remove of ref may take.
+func (s *Store) imageAndAncestors(ref string) ([]digest.Digest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	img, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	var ids []digest.Digest
+	for ; img != nil && !slices.Contains(ids, img.ID); img = s.images[img.Parent] {
+		ids = append(ids, img.ID)
+	}
+	return ids, nil
+}
+
 // Remove does what `docker rmi` does: a name loses its image, and an image without names goes, with the build steps that
 // led to it and nothing else needs. inUse names the containers made from an image; nil means none. force removes an image
 // that is used or has several names; snapshots keep the layers they stand on.
 func (s *Store) Remove(ctx context.Context, ref string, force bool, inUse func(digest.Digest) []string) ([]Removed, error) {
-	if inUse == nil {
-		inUse = func(digest.Digest) []string { return nil }
+	ids, err := s.imageAndAncestors(ref)
+	if err != nil {
+		return nil, err
 	}
+	users := s.askUsers(inUse, ids)
 	s.mu.Lock()
-	removed, trash, err := s.remove(ref, force, inUse)
+	removed, trash, err := s.remove(ref, force, users)
 	s.mu.Unlock()
 	for _, t := range trash {
 		s.burn(t)
@@ -130,7 +158,7 @@ func (s *Store) withParents(img *Image, inUse func(digest.Digest) []string) []di
 	ids := []digest.Digest{img.ID}
 	for {
 		parent := s.images[img.Parent]
-		if parent == nil || !parent.Cache || s.named(parent.ID) || len(inUse(parent.ID)) > 0 || s.hasOtherChild(parent.ID, img.ID) || slices.Contains(ids, parent.ID) {
+		if s.leases > 0 || parent == nil || !parent.Cache || s.named(parent.ID) || len(inUse(parent.ID)) > 0 || s.hasOtherChild(parent.ID, img.ID) || slices.Contains(ids, parent.ID) {
 			return ids
 		}
 		ids, img = append(ids, parent.ID), parent
@@ -165,15 +193,19 @@ type PruneOptions struct {
 // Prune removes unused images, and content left by work that was cut short. It answers what went and how many bytes that
 // freed. Build steps that a kept image came from stay, so that its next build is quick; All takes them too.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) ([]Removed, int64, error) {
-	if o.InUse == nil {
-		o.InUse = func(digest.Digest) []string { return nil }
+	var ids []digest.Digest
+	kept := map[digest.Digest]bool{}
+	for _, img := range s.List() {
+		ids = append(ids, img.ID)
+		kept[img.ID] = o.Keep != nil && o.Keep(img)
 	}
+	o.InUse = s.askUsers(o.InUse, ids)
 	before, err := s.Usage()
 	if err != nil {
 		return nil, 0, err
 	}
 	s.mu.Lock()
-	removed, trash, err := s.prune(o)
+	removed, trash, err := s.prune(o, kept)
 	s.mu.Unlock()
 	for _, t := range trash {
 		s.burn(t)
@@ -185,10 +217,11 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) ([]Removed, int64, er
 	return removed, before.LayerBytes + before.BlobBytes - after.LayerBytes - after.BlobBytes, err
 }
 
-func (s *Store) prune(o PruneOptions) ([]Removed, []string, error) {
+func (s *Store) prune(o PruneOptions, kept map[digest.Digest]bool) ([]Removed, []string, error) {
 	goes := map[digest.Digest]bool{}
 	for id, img := range s.images {
-		keep := !o.All && s.named(id) || len(o.InUse(id)) > 0 || o.Keep != nil && o.Keep(s.view(img))
+		_, seen := kept[id] // one that came since was not asked about
+		keep := !seen || !o.All && s.named(id) || len(o.InUse(id)) > 0 || kept[id] || img.Cache && s.leases > 0
 		goes[id] = !keep
 	}
 	if !o.All {

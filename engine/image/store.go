@@ -44,6 +44,7 @@ type Store struct {
 	snaps  map[string]*snapshotRecord      // by key
 	held   map[digest.Digest]int           // chainIDs and blobs that running work needs
 	busy   map[digest.Digest]chan struct{} // layers and blobs being made
+	leases int                             // builds that run: their unnamed steps are not to be collected
 }
 
 // The folders of a store.
@@ -192,6 +193,18 @@ func (h *hold) release() {
 		}
 	}
 	h.keys = nil
+}
+
+// Lease keeps build steps (Image.Cache) from being collected until release is called: the caller goes from one to the next.
+func (s *Store) Lease() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leases++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.leases--
+	})
 }
 
 // temp makes a new folder in partial.

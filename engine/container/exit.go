@@ -33,27 +33,26 @@ func (e *Engine) finish(ctx context.Context, c *entry, exit shim.Exit, waitErr e
 			why = "the container's monitor is gone; how the container ended is not known"
 		}
 	}
-	if err := e.dismantle(ctx, c); err != nil {
+	if err := e.conclude(ctx, c, exit, why, true); err != nil {
 		e.log.Error("clean up after exit", "container", c.id, "err", err)
 	}
-	e.recordExit(c, exit, why)
-	e.applyPolicy(c)
 }
 
-// recordExit puts the end of a run on disk, then tells everybody.
-func (e *Engine) recordExit(c *entry, exit shim.Exit, why string) {
-	c.set(func(s *status) {
-		s.State, s.Pid, s.Netns, s.Endpoints, s.Cgroup = Exited, 0, "", nil, ""
+// conclude puts the end of a run on disk, takes the run apart, and then tells everybody. In this order a crash in between
+// loses no exit code: the monitor's record goes with the run folder, and by then ours is written. With policy it is also
+// asked what follows. The error is that of the clean-up alone; what it left is tried again at the next start or Open.
+func (e *Engine) conclude(ctx context.Context, c *entry, exit shim.Exit, why string, policy bool) error {
+	follow := e.settle(c, policy, func(s *status) {
 		s.ExitCode, s.Signal, s.OOMKilled, s.Error, s.FinishedAt = exit.Code, exit.Signal, exit.OOMKilled, why, exit.ExitedAt
 	})
-	if err := c.saveStatus(); err != nil {
-		e.log.Error("save state", "container", c.id, "err", err)
-	}
+	err := e.dismantle(ctx, c)
 	if exit.OOMKilled {
 		e.emit(c, "oom", nil)
 	}
 	e.emit(c, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
 	c.announceExit()
+	follow()
+	return err
 }
 
 // announceExit wakes those who wait for an exit or for the present run's end.
@@ -70,21 +69,37 @@ func (c *entry) announceExit() {
 	}
 }
 
-// applyPolicy decides what follows an exit and queues it. op is held.
-func (e *Engine) applyPolicy(c *entry) {
+// settle ends a run in memory and on disk. Whether the container rests or waits for a restart is decided in the same moment,
+// so that nobody sees it rest in between; follow then queues what was decided. op is held.
+func (e *Engine) settle(c *entry, policy bool, change func(*status)) (follow func()) {
+	follow = func() {}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	s := &c.st
+	s.State, s.Pid, s.Netns, s.Endpoints = Exited, 0, "", nil
+	change(s)
+	if policy {
+		if t, any := c.decide(); any {
+			follow = func() { e.tasks.add(t) }
+		}
+	}
+	c.mu.Unlock()
+	if err := c.saveStatus(); err != nil {
+		e.log.Error("save state", "container", c.id, "err", err)
+	}
+	return follow
+}
+
+// decide asks the policies what follows an exit; mu is held.
+func (c *entry) decide() (t task, any bool) {
 	s := &c.st
 	again, after := decideRestart(ended{policy: c.rec.Spec.Restart, code: s.ExitCode, ran: s.FinishedAt.Sub(s.StartedAt),
 		stopped: s.Stopped, count: s.Restarts, backoff: s.Backoff})
-	switch {
-	case again:
+	if again {
 		s.State, s.Backoff = Restarting, after
 		c.restart = make(chan struct{})
-		e.tasks.add(task{c: c, after: after, off: c.restart})
-	case c.rec.Spec.AutoRemove:
-		e.tasks.add(task{c: c, remove: true})
+		return task{c: c, after: after, off: c.restart}, true
 	}
+	return task{c: c, remove: true}, c.rec.Spec.AutoRemove
 }
 
 // dismantle undoes what a start made: monitor, network, mounts, cgroup, run folder. All steps are idempotent and all are tried.

@@ -121,10 +121,9 @@ func (e *Engine) lost(ctx context.Context, c *entry) {
 		exit = shim.Exit{Code: unknownExit, ExitedAt: time.Now()}
 		why = "the machine or the container's monitor went down; how the container ended is not known"
 	}
-	if err := e.dismantle(ctx, c); err != nil {
+	if err := e.conclude(ctx, c, exit, why, false); err != nil {
 		e.log.Error("clean up after a lost container", "container", c.id, "err", err)
 	}
-	e.recordExit(c, exit, why)
 	e.boot(c, !known)
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/knarr/knarr/internal/errs"
 )
@@ -72,15 +73,11 @@ func (e *Engine) destroyRun(ctx context.Context, c *entry) error {
 		return err
 	}
 	c.set(func(s *status) { s.Stopped = true })
-	if derr := e.dismantle(context.WithoutCancel(ctx), c); derr != nil {
-		return errors.Join(err, derr)
-	}
 	why := ""
 	if err != nil {
-		exit.Code, why = unknownExit, err.Error()
+		exit.Code, exit.ExitedAt, why = unknownExit, time.Now(), err.Error()
 	}
-	e.recordExit(c, exit, why)
-	return nil
+	return e.conclude(context.WithoutCancel(ctx), c, exit, why, false)
 }
 
 func (e *Engine) remove(ctx context.Context, c *entry, rec record, volumes bool) error {

@@ -54,11 +54,12 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	}
 	c.callOff()
 	c.set(func(s *status) { s.Restarts, s.Backoff, s.Stopped = 0, 0, false })
-	return e.start(ctx, c)
+	return e.start(ctx, c, false)
 }
 
-// start makes a run; op is held. On error nothing of the run is left, and the container is exited.
-func (e *Engine) start(ctx context.Context, c *entry) error {
+// start makes a run; op is held. On error nothing of the run is left, and the container is exited; with policy the restart
+// policy may try again.
+func (e *Engine) start(ctx context.Context, c *entry, policy bool) error {
 	if e.isClosed() {
 		return errs.New(errs.Unavailable, "the engine is closing")
 	}
@@ -72,20 +73,25 @@ func (e *Engine) start(ctx context.Context, c *entry) error {
 		e.log.Error("clean up after a failed start", "container", c.id, "err", cerr)
 	}
 	now := time.Now()
-	c.set(func(s *status) {
-		s.State, s.Pid, s.Netns, s.Endpoints, s.Signal, s.OOMKilled = Exited, 0, "", nil, 0, false
-		s.ExitCode, s.Error, s.StartedAt, s.FinishedAt = fail.Code, fail.Error(), now, now
+	follow := e.settle(c, policy, func(s *status) {
+		s.Signal, s.OOMKilled, s.ExitCode, s.Error, s.StartedAt, s.FinishedAt = 0, false, fail.Code, fail.Error(), now, now
 	})
-	if serr := c.saveStatus(); serr != nil {
-		e.log.Error("save state", "container", c.id, "err", serr)
-	}
 	c.announceExit()
+	follow()
+	if !policy && c.record().Spec.AutoRemove { // as Docker does: what never ran is not kept either
+		e.tasks.add(task{c: c, remove: true})
+	}
 	return fail
 }
 
 // launch does the steps of a start in order; whatever was done when one fails is undone by dismantle.
 func (e *Engine) launch(ctx context.Context, c *entry) error {
 	rec := c.record()
+	if exists(c.run) { // a clean-up that failed
+		if err := e.dismantle(ctx, c); err != nil {
+			return err
+		}
+	}
 	for _, dir := range []string{c.run, c.rootfs(), c.bundle(), c.monitor()} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err

@@ -71,8 +71,7 @@ func (e *Engine) perform(ctx context.Context, t task) {
 	if !due {
 		return
 	}
-	if err := e.start(context.WithoutCancel(ctx), t.c); err != nil {
+	if err := e.start(context.WithoutCancel(ctx), t.c, true); err != nil {
 		e.log.Warn("restart", "container", t.c.id, "err", err)
-		e.applyPolicy(t.c)
 	}
 }

@@ -42,7 +42,7 @@ func TestKubectlUnderstandsTheDocuments(t *testing.T) {
 		{"explain by version 2", "", []string{"explain", "pod.spec", "--output", "plaintext-openapiv2"}, []string{"containers\t<[]Object> -required-"}},
 		{"explain nonsense", "", []string{"explain", "pod.spec.nonsense"}, []string{`field "nonsense" does not exist`}},
 		{"strict validation", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndatta: {}\n", []string{"create", "--validate=strict", "-f", "-"}, []string{`unknown field "datta"`}},
-		{"create", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: y}\n", []string{"create", "--validate=strict", "-f", "-"}, []string{"configmap/a created"}},
+		{"create", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {colour: blue}\n", []string{"create", "--validate=strict", "-f", "-"}, []string{"configmap/a created"}},
 		{"apply makes", "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{name: a, port: 80}, {name: b, port: 81}]}\n", []string{"apply", "-f", "-"}, []string{"service/web created"}},
 		{"apply patches", "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{name: c, port: 82}, {name: b, port: 81, targetPort: 8081}]}\n", []string{"apply", "-f", "-"}, []string{"service/web configured"}},
 		{"lists are merged by their keys", "", []string{"get", "service", "web", "-o", "jsonpath={range .spec.ports[*]}{.name}={.port}:{.targetPort} {end}"}, []string{"c=82:82", "b=81:8081"}},

@@ -62,6 +62,7 @@ type plan struct {
 	layout Layout
 	writes []Write
 	faults []error
+	last   *Write // what was added last, nil when that was a fault
 }
 
 // add plans the same value under the v1 or the v2 name; an empty name means that this version has no such thing.
@@ -74,16 +75,23 @@ func (p *plan) each(controller, v1, v1Value, v2, v2Value string) {
 	if p.layout.V1[controller] != "" {
 		file, value = v1, v1Value
 	}
+	p.last = nil
 	if !p.layout.has(controller) {
 		p.faults = append(p.faults, errs.New(errs.Unsupported, "this machine has no %s cgroup controller, which %s needs", controller, v2))
 		return
 	}
 	if file != "" {
 		p.writes = append(p.writes, Write{Controller: controller, File: file, Value: value})
+		p.last = &p.writes[len(p.writes)-1]
 	}
 }
 
-func (p *plan) optional() { p.writes[len(p.writes)-1].Optional = true }
+// optional marks what was just added.
+func (p *plan) optional() {
+	if p.last != nil {
+		p.last.Optional = true
+	}
+}
 
 func (p *plan) cpu(c *specs.LinuxCPU) {
 	if c == nil {

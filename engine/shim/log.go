@@ -150,7 +150,6 @@ func (w *logWriter) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.f != nil {
-		_ = w.f.Sync()
 		w.f.Close()
 		w.f = nil
 	}

@@ -6,8 +6,9 @@ LDFLAGS := -s -w -X github.com/knarr/knarr/internal/version.Version=$(VERSION)
 export CGO_ENABLED = 0
 
 .PHONY: build up down test check bench fmt golden
-build: ## the three static binaries in bin/
+build: ## the three static binaries in bin/, and the example's own beside its Dockerfile
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/knarr ./cmd/knarrd ./cmd/knarr-shim
+	$(GO) build -trimpath -ldflags '-s -w' -o examples/web/web ./examples/web
 
 up: build ## build, start a one-node cluster, build the example image, deploy it, show it answering
 	@examples/up.sh

@@ -83,7 +83,11 @@ func (s *Server) pass(w *recorder, r *http.Request, rt route, authenticate func(
 	if user, err = s.impersonate(r, user); err != nil {
 		return err
 	}
-	if !rt.longRunning() {
+	if rt.longRunning() {
+		ctx, done := untilEnd(r.Context())
+		defer done()
+		r = r.WithContext(ctx)
+	} else {
 		if !user.In(auth.Masters) && !exempt(rt) {
 			release, ok := s.flight.enter(rt)
 			if !ok {

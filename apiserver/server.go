@@ -234,28 +234,78 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	}
 }
 
-// drain is how long open requests may go on after the end of Run's context; watches end at once.
+// drain is how long open requests may go on after the end of Run's context; streams end at once.
 const drain = 3 * time.Second
 
 func (s *Server) serve(ctx context.Context, h *http.Server, l net.Listener) error {
-	h.BaseContext = func(net.Listener) context.Context { return ctx }
-	stopped := make(chan struct{})
+	open := &open{idle: make(chan struct{}, 1)}
+	h.Handler = open.counted(h.Handler)
+	// Requests are not cut by the end of ctx but told of it.
+	base := context.WithValue(context.WithoutCancel(ctx), endingKey{}, ctx.Done())
+	h.BaseContext = func(net.Listener) context.Context { return base }
+	stopped := make(chan error, 1)
 	go func() {
-		defer close(stopped)
 		<-ctx.Done()
-		ending, done := context.WithTimeout(context.WithoutCancel(ctx), drain)
-		defer done()
-		if h.Shutdown(ending) != nil {
-			// What is still open after the grace is cut; that it is cut is all there is to say.
-			_ = h.Close()
+		err := l.Close()
+		late := time.NewTimer(drain)
+		defer late.Stop()
+		for open.n.Load() > 0 {
+			select {
+			case <-open.idle:
+				continue
+			case <-late.C:
+			}
+			break
 		}
+		stopped <- errors.Join(err, h.Close())
 	}()
 	err := h.Serve(l)
-	if !errors.Is(err, http.ErrServerClosed) {
+	if ctx.Err() == nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	<-stopped
+	<-stopped // what closing says of what ends anyway is of no use to anybody
 	return ctx.Err()
+}
+
+// open counts the requests that are being answered.
+type open struct {
+	n    atomic.Int64
+	idle chan struct{} // told when n comes to 0
+}
+
+func (o *open) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.n.Add(1)
+		defer func() {
+			if o.n.Add(-1) == 0 {
+				select {
+				case o.idle <- struct{}{}:
+				default:
+				}
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// endingKey is where a request finds the channel that is closed when the server begins to end.
+type endingKey struct{}
+
+// untilEnd is ctx, cancelled also when the server begins to end.
+func untilEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	ending, ok := ctx.Value(endingKey{}).(<-chan struct{})
+	if !ok {
+		return ctx, cancel
+	}
+	go func() {
+		select {
+		case <-ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // Ready is closed when the server answers requests and its own objects exist.

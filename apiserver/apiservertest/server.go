@@ -21,6 +21,7 @@ import (
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/client"
+	"github.com/knarr/knarr/state/store"
 	"github.com/knarr/knarr/state/store/mem"
 )
 
@@ -30,6 +31,7 @@ type Server struct {
 	URL        string      // HTTPS
 	Kubeconfig string      // path of a kubeconfig for the admin
 	Admin      client.Doer // the API as the admin, in process
+	Store      store.Store // what it runs on
 }
 
 // New starts an API server and returns when it is ready. Options may change the configuration before.
@@ -80,7 +82,7 @@ func New(t testing.TB, options ...func(*apiserver.Config)) *Server {
 	if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &Server{Server: s, URL: s.URL(), Kubeconfig: path, Admin: s.As(auth.Admin())}
+	return &Server{Server: s, Store: cfg.Store, URL: s.URL(), Kubeconfig: path, Admin: s.As(auth.Admin())}
 }
 
 // Account makes the ServiceAccount default of a namespace, as its controller would.

@@ -170,20 +170,35 @@ func (c converter) version(gv runtime.GroupVersioner) *kinds.Version {
 }
 
 func (c converter) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
-	obj, ok := in.(kinds.Object)
-	if !ok {
-		return in, nil
+	// By Go type: an object just made by creater does not say its kind.
+	known, _, err := kinds.Scheme().ObjectKinds(in)
+	if err != nil {
+		return nil, err
 	}
-	gvk := in.GetObjectKind().GroupVersionKind()
-	from := c.version(gvk.GroupVersion())
+	from := c.version(known[0].GroupVersion())
 	to := c.version(gv)
 	if from == nil || to == nil {
 		return nil, runtime.NewNotRegisteredErrForTarget("knarr", nil, gv)
 	}
+	obj, err := typed(in, from)
+	if err != nil {
+		return nil, err
+	}
 	if from == to {
-		return in, nil
+		obj.GetObjectKind().SetGroupVersionKind(to.GroupVersionKind)
+		return obj, nil
 	}
 	return ToVersion(copyOf(from.ToHub(obj)), to), nil
+}
+
+// typed is an object of the Go type of v: merges come without one.
+func typed(in runtime.Object, v *kinds.Version) (kinds.Object, error) {
+	u, ok := in.(*unstructured.Unstructured)
+	if !ok {
+		return in.(kinds.Object), nil
+	}
+	obj := v.New()
+	return obj, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, obj)
 }
 
 func (c converter) Convert(_, _, _ any) error {

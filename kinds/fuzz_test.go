@@ -5,12 +5,17 @@ package kinds
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/yaml"
 )
+
+// tinyNumber finds quantities such as 1e-99999999, whose parsing in apimachinery takes minutes. Decoding is not ours to
+// test: the API server refuses them before.
+var tinyNumber = regexp.MustCompile(`[eE]-[0-9]{4,}`)
 
 // FuzzObject: whatever a client sends as JSON, defaults and validation answer and do not panic, and defaults settle at once.
 func FuzzObject(f *testing.F) {
@@ -27,6 +32,9 @@ func FuzzObject(f *testing.F) {
 		f.Add(uint8(i), []byte(`{"spec":{"template":{"spec":{"containers":[{}]}},"containers":[{"env":[{"valueFrom":{}}],"livenessProbe":{}}],"volumes":[{"projected":{"sources":[{}]}}],"ports":[{}]}}`))
 	}
 	f.Fuzz(func(t *testing.T, i uint8, raw []byte) {
+		if tinyNumber.Match(raw) {
+			return
+		}
 		k := every()[int(i)%len(every())]
 		o := k.New()
 		if json.Unmarshal(raw, o) != nil {

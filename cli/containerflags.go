@@ -50,6 +50,7 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringVarP(&c.user, "user", "u", "", "USER[:GROUP]")
 	f.StringArrayVar(&c.groupAdd, "group-add", nil, "further groups")
 	f.StringVarP(&c.hostname, "hostname", "h", "", "host name")
+	f.Bool("help", false, "show this text") // without it cobra wants -h for help
 	f.StringArrayVarP(&c.labels, "label", "l", nil, "KEY=VALUE")
 	f.StringVar(&c.entrypoint, "entrypoint", "", "instead of the image's")
 	f.StringVar(&c.network, "network", "", "none, bridge, host, container:NAME, or a network")

@@ -5,7 +5,6 @@ package dockerapi
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/moby/moby/api/types/jsonstream"
 
@@ -46,10 +45,8 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	}
 	raw := json.RawMessage(aux)
 	m.send(jsonstream.Message{Aux: &raw})
-	m.Write([]byte("Successfully built " + strings.TrimPrefix(img.ID.String(), "sha256:")[:12] + "\n"))
 	for _, t := range req.Tags {
 		s.publish("image", "tag", t)
-		m.Write([]byte("Successfully tagged " + t + "\n"))
 	}
 	return nil
 }

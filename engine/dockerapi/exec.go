@@ -48,11 +48,12 @@ func (s *Server) execStart(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	conn, in, err := hijack(w, r, streamType(st.Spec.Terminal))
+	conn, in, greet, err := takeOver(w, r, streamType(st.Spec.Terminal))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	greet()
 	ctx, streams := wired(r.Context(), conn, in, st.Spec.Terminal, st.Spec.Stdin, true, true)
 	if req.ConsoleSize != nil && st.Spec.Terminal {
 		size := make(chan container.Size, 1)

@@ -68,27 +68,30 @@ func (f flushing) Write(p []byte) (int, error) {
 // encode writes v and flushes.
 func encode(w http.ResponseWriter, v any) error { return json.NewEncoder(newFlushing(w)).Encode(v) }
 
-// hijack takes the connection over as Docker's attach does: 101 with Upgrade: tcp when the client asks for it, else 200. The
-// returned context ends when the client closes the connection while its input is not read.
-func hijack(w http.ResponseWriter, r *http.Request, contentType string) (net.Conn, io.Reader, error) {
+// takeOver takes the connection from HTTP. The client learns of it by greet, as Docker's attach does: 101 with Upgrade: tcp
+// when it asks for that, else 200. Between the two the process is connected, so that nothing it writes is missed.
+func takeOver(w http.ResponseWriter, r *http.Request, contentType string) (conn net.Conn, in io.Reader, greet func(), err error) {
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, nil, fmt.Errorf("take the connection over: %w", err)
+		return nil, nil, nil, fmt.Errorf("take the connection over: %w", err)
 	}
 	conn.SetDeadline(time.Time{})
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n\r\n"
 	if r.Header.Get("Upgrade") != "" {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 	}
-	if _, err := io.WriteString(conn, head); err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	return conn, buf, nil
+	// Beyond what is buffered the input is read from the connection itself: HTTP's reader would end the request's context
+	// when the client closes its sending side.
+	in = io.MultiReader(io.LimitReader(buf, int64(buf.Reader.Buffered())), conn)
+	var once sync.Once
+	return conn, in, func() {
+		once.Do(func() { io.WriteString(conn, head) }) // a client that has gone shows at the next write
+	}, nil
 }
 
-// wired are a hijacked connection's ends as a process's streams. Without stdin the input is still read, and its end ends
-// the returned context: that is how a client that leaves is noticed.
+// wired are a hijacked connection's ends as a process's streams. Without stdin the input is still read: a client that
+// closes only its sending side (as docker does when it has no input) goes on listening; one whose connection breaks ends
+// the returned context.
 func wired(ctx context.Context, conn net.Conn, in io.Reader, terminal, stdin, stdout, stderr bool) (context.Context, container.Streams) {
 	var st container.Streams
 	m := &mux{w: conn}
@@ -107,8 +110,9 @@ func wired(ctx context.Context, conn net.Conn, in io.Reader, terminal, stdin, st
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
-		defer cancel()
-		io.Copy(io.Discard, in)
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			cancel()
+		}
 	}()
 	return ctx, st
 }
@@ -129,7 +133,7 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		return errs.New(errs.Conflict, "container %s is paused, unpause the container before attach", c.Spec.Name)
 	}
 	tty := c.Spec.Terminal
-	conn, in, err := hijack(w, r, streamType(tty))
+	conn, in, greet, err := takeOver(w, r, streamType(tty))
 	if err != nil {
 		return err
 	}
@@ -137,6 +141,7 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	ctx, st := wired(r.Context(), conn, in, tty, truth(r, "stdin") && c.Spec.OpenStdin, truth(r, "stdout"), truth(r, "stderr"))
 	if !truth(r, "stream") {
 		st.Stdin = nil
+		greet()
 		for l, err := range s.Containers.Logs(ctx, c.ID, container.LogOptions{Stdout: truth(r, "stdout"), Stderr: truth(r, "stderr"), Tail: -1}) {
 			if err != nil || writeLine(st, tty, l, false) != nil {
 				break
@@ -144,7 +149,7 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		}
 		return nil
 	}
-	if err := s.Containers.Attach(ctx, c.ID, st, container.AttachOptions{Logs: truth(r, "logs")}); err != nil && ctx.Err() == nil {
+	if err := s.Containers.Attach(ctx, c.ID, st, container.AttachOptions{Logs: truth(r, "logs"), Ready: greet}); err != nil && ctx.Err() == nil {
 		s.log.Debug("attach", "container", c.ID, "err", err)
 	}
 	return nil

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/knarr/knarr/apiserver"
+	"github.com/knarr/knarr/apiserver/auth"
+	"github.com/knarr/knarr/apiserver/openapi"
+	"github.com/knarr/knarr/controllers"
+	"github.com/knarr/knarr/dns"
+	"github.com/knarr/knarr/engine/network"
+	"github.com/knarr/knarr/internal/atomicfile"
+	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/version"
+	"github.com/knarr/knarr/kinds"
+	"github.com/knarr/knarr/kubelet"
+	"github.com/knarr/knarr/proxy"
+	"github.com/knarr/knarr/scheduler"
+	"github.com/knarr/knarr/state/cache"
+	"github.com/knarr/knarr/state/client"
+	"github.com/knarr/knarr/state/events"
+	"github.com/knarr/knarr/state/reconcile"
+	"github.com/knarr/knarr/state/store"
+	"github.com/knarr/knarr/state/store/etcd"
+)
+
+// Run plays cfg's roles until ctx ends; it returns when all it started has ended. Containers go on. cfg is complete.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	began := time.Now()
+	tell := newNotifier()
+	for _, dir := range []string{cfg.DataDir, cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	locked, err := lock(cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+
+	g, ctx := errgroup.WithContext(ctx)
+	var eng *engine
+	if cfg.Has(Engine) {
+		tell.status("opening the engine")
+		if eng, err = openEngine(cfg, log.With("component", "engine")); err != nil {
+			return err
+		}
+		defer eng.close()
+		sock, err := listenUnix(cfg.EngineSocket())
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", cfg.EngineSocket(), err)
+		}
+		g.Go(func() error { return eng.run(ctx, cfg, sock) })
+	}
+
+	var node *kubelet.Kubelet // set before the first request can ask for it
+	plane, closePlane, err := openPlane(ctx, g, cfg, func() http.Handler { return node.Handler() }, tell, log)
+	if err != nil {
+		return stopped(ctx, g, err)
+	}
+	defer closePlane()
+
+	if cfg.Has(Kubelet) {
+		if node, err = newKubelet(ctx, g, cfg, eng, plane, log.With("component", "kubelet")); err != nil {
+			return stopped(ctx, g, err)
+		}
+	}
+	if plane != nil {
+		if err := plane.wait(ctx); err != nil {
+			return stopped(ctx, g, err)
+		}
+	}
+	if cfg.Has(Controllers) {
+		doer := plane.as(auth.Component("kube-controller-manager"))
+		sink := events.New(doer, log)
+		loop := reconcile.New(plane.reader, doer, recorder(sink), reconcile.Options{}, log.With("component", "controllers"), controllers.All...)
+		g.Go(func() error { return sink.Run(ctx) })
+		g.Go(func() error { return loop.Run(ctx) })
+	}
+	if cfg.Has(Scheduler) {
+		doer := plane.as(auth.Component("kube-scheduler"))
+		sink := events.New(doer, log)
+		s := scheduler.New(plane.reader, doer, sink.For("default-scheduler", ""), log.With("component", "scheduler"))
+		g.Go(func() error { return sink.Run(ctx) })
+		g.Go(func() error { return s.Run(ctx) })
+	}
+	if cfg.Has(Proxy) {
+		runProxy(ctx, g, cfg, plane, log)
+	}
+	if node != nil {
+		g.Go(func() error { return node.Run(ctx) })
+		tell.status("waiting for node %s to be ready", cfg.NodeName)
+		if err := waitNode(ctx, plane.reader, cfg.NodeName); err != nil {
+			return stopped(ctx, g, err)
+		}
+	}
+	log.Info("ready", "roles", cfg.Roles, "took", time.Since(began).Round(time.Millisecond))
+	tell.ready()
+	return stopped(ctx, g, nil)
+}
+
+// stopped waits for all Runs; a part's own failure counts more than the waiting that it cut short.
+func stopped(ctx context.Context, g *errgroup.Group, err error) error {
+	if err != nil && ctx.Err() == nil {
+		g.Go(func() error { return err }) // ends the others
+	}
+	if first := g.Wait(); first != nil && !errors.Is(first, context.Canceled) {
+		return first
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func recorder(s *events.Sink) func(component string) reconcile.Recorder {
+	return func(component string) reconcile.Recorder { return s.For(component, "") }
+}
+
+// plane is the API as the components see it: the server in this process, or one elsewhere.
+type plane struct {
+	reader cache.Reader
+	as     func(auth.User) client.Doer
+	wait   func(context.Context) error // until it answers
+}
+
+// openPlane opens the store and the API server, or connects to --server. An engine alone has none.
+func openPlane(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func() http.Handler, tell notifier, log *slog.Logger) (*plane, func(), error) {
+	nothing := func() {}
+	switch {
+	case cfg.Has(APIServer):
+		return openServer(ctx, g, cfg, kubelet, tell, log)
+	case cfg.Server == "":
+		return nil, nothing, nil
+	}
+	doer, err := connect(cfg)
+	if err != nil {
+		return nil, nothing, err
+	}
+	var follow []client.Selection
+	for _, t := range kinds.All {
+		follow = append(follow, client.Selection{Type: t})
+	}
+	c := cache.New(client.NewListWatch(doer, follow, log), kinds.All, cache.Options{}, log)
+	g.Go(func() error { return c.Run(ctx) })
+	return &plane{
+		reader: c, as: func(auth.User) client.Doer { return doer },
+		wait: func(ctx context.Context) error { return wait(ctx, c.Ready()) },
+	}, nothing, nil
+}
+
+func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func() http.Handler, tell notifier, log *slog.Logger) (_ *plane, close func(), err error) {
+	tell.status("opening the store")
+	log = log.With("component", "apiserver")
+	st, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := apiserver.New(apiserver.Config{
+		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
+		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain, OpenAPI: openapi.New(kinds.All),
+		Names: []string{cfg.NodeName},
+		Kubelet: func(node string) (apiserver.Backend, error) {
+			if node != cfg.NodeName || !cfg.Has(Kubelet) {
+				return apiserver.Backend{}, errs.New(errs.Unavailable, "the kubelet of node %s is not in this process", node)
+			}
+			return apiserver.Backend{Handler: kubelet()}, nil
+		},
+	}, log)
+	if err != nil {
+		st.Close()
+		return nil, nil, err
+	}
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return ignore(store.Keeper{Store: st, Log: log}.Run(ctx), context.Canceled) })
+	ready := func(ctx context.Context) error {
+		if err := wait(ctx, server.Ready()); err != nil {
+			return err
+		}
+		data, err := server.Kubeconfig(auth.Admin())
+		if err != nil {
+			return err
+		}
+		return atomicfile.Write(cfg.Kubeconfig, data, 0o600)
+	}
+	return &plane{reader: server.Cache(), as: server.As, wait: ready}, func() { st.Close() }, nil
+}
+
+func openStore(ctx context.Context, cfg Config, log *slog.Logger) (store.Store, error) {
+	if len(cfg.EtcdEndpoints) > 0 {
+		return etcd.Open(ctx, etcd.Remote{Endpoints: cfg.EtcdEndpoints}, log)
+	}
+	return etcd.OpenEmbedded(ctx, etcd.Embedded{Dir: filepath.Join(cfg.DataDir, "etcd")}, log)
+}
+
+func newKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine, p *plane, log *slog.Logger) (*kubelet.Kubelet, error) {
+	if _, err := eng.networks.Ensure(ctx, network.Spec{
+		Name: podNetwork, Driver: network.DriverRouted, Subnet: cfg.PodCIDR(),
+		NoMasquerade: []netip.Prefix{cfg.ClusterCIDR, cfg.ServiceCIDR, netip.PrefixFrom(cfg.NodeIP, cfg.NodeIP.BitLen())},
+	}); err != nil {
+		return nil, fmt.Errorf("make the pods' network: %w", err)
+	}
+	doer := p.as(auth.Node(cfg.NodeName))
+	sink := events.New(doer, log)
+	g.Go(func() error { return sink.Run(ctx) })
+	return kubelet.New(kubelet.Config{
+		NodeName: cfg.NodeName, NodeIPs: []netip.Addr{cfg.NodeIP}, PodCIDRs: []netip.Prefix{cfg.PodCIDR()},
+		ClusterDNS: []netip.Addr{cfg.ClusterDNS()}, ClusterDomain: cfg.ClusterDomain, DataDir: filepath.Join(cfg.DataDir, "kubelet"),
+		Version: version.Kubernetes + "+knarr", Runtime: "knarr://" + version.Version,
+	}, runtime{eng}, p.reader, doer, sink.For("kubelet", cfg.NodeName), log)
+}
+
+func runProxy(ctx context.Context, g *errgroup.Group, cfg Config, p *plane, log *slog.Logger) {
+	forProxy, forDNS := newServices(p.reader), newServices(p.reader)
+	px := proxy.New(proxy.Config{Name: cfg.Name, Facts: proxy.Facts{
+		NodeName: cfg.NodeName, NodeIP: cfg.NodeIP, ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR, OwnIPs: []netip.Addr{cfg.ClusterDNS()},
+	}}, forProxy, log.With("component", "proxy"))
+	names := dns.New(dns.Config{Name: cfg.Name, Domain: cfg.ClusterDomain, Listen: []netip.Addr{cfg.ClusterDNS()}}, forDNS, log.With("component", "dns"))
+	g.Go(func() error { return forProxy.run(ctx) })
+	g.Go(func() error { return forDNS.run(ctx) })
+	g.Go(func() error { return px.Run(ctx) })
+	g.Go(func() error { return names.Run(ctx) })
+}
+
+func wait(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// StopAll stops and removes every container of an instance whose daemon does not run, and the packet rules of its services;
+// with purge, its data too.
+func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) error {
+	if err := os.MkdirAll(cfg.RunDir, 0o711); err != nil {
+		return err
+	}
+	locked, err := lock(cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	eng, err := openEngine(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer eng.close()
+	if err := eng.containers.StopAll(ctx); err != nil {
+		return fmt.Errorf("stop all containers: %w", err)
+	}
+	if err := eng.networks.RemoveAll(ctx); err != nil {
+		return fmt.Errorf("remove networks: %w", err)
+	}
+	if err := removeClusterNetwork(cfg, log); err != nil {
+		return err
+	}
+	folders := []string{cfg.RunDir}
+	if purge {
+		folders = append(folders, cfg.DataDir)
+	}
+	for _, dir := range folders {
+		if err := removeContents(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeContents empties a folder and removes it. A mount point below it is an error: a recursive removal must never
+// reach through one.
+func removeContents(dir string) error {
+	if err := noMountsBelow(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+var _ net.Listener // keeps the import beside listenUnix's

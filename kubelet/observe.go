@@ -30,6 +30,9 @@ func (w *worker) observe(ctx context.Context) (*lifecycle.State, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range containers {
+		settleFailedStart(&containers[i])
+	}
 	s := &lifecycle.State{UID: w.uid, Namespace: w.namespace, Name: w.name, Pod: w.object(), Containers: containers,
 		NodeIPs: w.k.view.IPs, Now: time.Now()}
 	w.sandboxes(s, sandboxes)
@@ -50,6 +53,16 @@ func (w *worker) observe(ctx context.Context) (*lifecycle.State, error) {
 	s.Probes, s.Messages = maps.Clone(w.mem.Probes), maps.Clone(w.mem.Messages)
 	s.Faults, s.Announced = maps.Clone(w.mem.Faults), maps.Clone(w.mem.Announced)
 	return s, nil
+}
+
+// settleFailedStart: a start that failed is an end, whatever the runtime calls it, or it would be tried again without pause.
+func settleFailedStart(c *podruntime.Container) {
+	if c.State == podruntime.Created && c.Error != "" {
+		c.State = podruntime.Exited
+	}
+	if c.State == podruntime.Exited && c.FinishedAt.IsZero() {
+		c.FinishedAt = c.Created
+	}
 }
 
 // object is the pod as the API has it: the cache's, or what our own last write returned if that is newer.

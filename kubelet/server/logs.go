@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -51,7 +52,7 @@ func parseLogQuery(q url.Values, now time.Time) (o logQuery, err error) {
 		if perr != nil {
 			err = errs.New(errs.Invalid, "sinceTime=%q is not an RFC 3339 time", v)
 		}
-		o.SinceUnixNano = t.UnixNano()
+		o.SinceUnixNano = nanos(t)
 	}
 	switch v := q.Get("stream"); v {
 	case "", "All":
@@ -63,6 +64,17 @@ func parseLogQuery(q url.Values, now time.Time) (o logQuery, err error) {
 		err = errs.New(errs.Invalid, "stream=%q is none of All, Stdout, Stderr", v)
 	}
 	return o, err
+}
+
+// nanos is UnixNano, which is defined from 1678 to 2262 only.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Year() < 1970:
+		return 0
+	case t.Year() > 2261:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // flag is a boolean as the API ("true") or an older kubelet ("1") writes it.

@@ -6,10 +6,11 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"sync"
 )
 
-// watched tells when the client of a taken-over connection goes away. net/http does that only while it reads the
-// connection itself; from then on whoever reads it gets the end, and so do we.
+// watched tells when the client of a taken-over connection goes away. net/http watches a connection only while it reads
+// it itself, and SPDY stops reading at the client's farewell while the process goes on: so we read ahead all the time.
 type watched struct {
 	http.ResponseWriter
 	gone func()
@@ -20,44 +21,75 @@ func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &watchedConn{conn, w.gone}
-	// What was read ahead must not be lost, and what comes must be seen.
-	ahead := rw.Reader.Buffered()
+	ahead := rw.Reader.Buffered() // what net/http has read already
 	head, err := rw.Reader.Peek(ahead)
 	if err != nil {
 		conn.Close()
 		return nil, nil, err
 	}
-	return c, bufio.NewReadWriter(bufio.NewReader(&prefixed{head: append([]byte(nil), head...), conn: c}), bufio.NewWriter(c)), nil
+	c := watch(conn, append([]byte(nil), head...), w.gone)
+	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
 }
 
 // Flush is for handlers that ask for it by type.
 func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-type watchedConn struct {
+// aheadConn is a connection whose end is noticed when it comes, not when somebody reads as far.
+type aheadConn struct {
 	net.Conn
-	gone func()
+	chunks chan []byte // closed at the end, after err is set
+	closed chan struct{}
+	once   sync.Once
+	err    error
+	rest   []byte // of the chunk being read; one reader at a time
 }
 
-func (c *watchedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.gone()
+// How far it reads ahead: a client that sends more before it leaves is noticed later.
+const (
+	chunkSize = 16 << 10
+	chunks    = 4
+)
+
+// watch starts the goroutine that reads; it ends with the connection.
+func watch(conn net.Conn, head []byte, gone func()) *aheadConn {
+	c := &aheadConn{Conn: conn, chunks: make(chan []byte, chunks), closed: make(chan struct{}), rest: head}
+	go func() {
+		defer gone()
+		defer close(c.chunks)
+		for {
+			buf := make([]byte, chunkSize)
+			n, err := conn.Read(buf)
+			if n > 0 {
+				select {
+				case c.chunks <- buf[:n]:
+				case <-c.closed:
+					c.err = net.ErrClosed
+					return
+				}
+			}
+			if err != nil {
+				c.err = err
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func (c *aheadConn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		chunk, ok := <-c.chunks
+		if !ok {
+			return 0, c.err
+		}
+		c.rest = chunk
 	}
-	return n, err
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
 }
 
-// prefixed reads head first.
-type prefixed struct {
-	head []byte
-	conn net.Conn
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.head) > 0 {
-		n := copy(b, p.head)
-		p.head = p.head[n:]
-		return n, nil
-	}
-	return p.conn.Read(b)
+func (c *aheadConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }

@@ -152,7 +152,7 @@ func (s *server) tunnel(w http.ResponseWriter, r *http.Request, f forwarder) {
 	ctx, cancel := context.WithCancel(f.request)
 	defer cancel()
 	f.request = ctx
-	conn := &watchedConn{&messageConn{Conn: ws}, cancel}
+	conn := watch(&messageConn{Conn: ws}, nil, cancel)
 	defer conn.Close()
 	inner := r.Clone(ctx)
 	inner.Header = http.Header{

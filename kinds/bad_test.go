@@ -135,7 +135,7 @@ env:
 envFrom: [{}, {configMapRef: {}}]`), `
 spec.containers[0].env[0].name: Required value
 spec.containers[0].env[1].name: Invalid value: "A=B": …
-spec.containers[0].env[2].valueFrom: Invalid value: "": must specify one of: ` + "`configMapKeyRef`, `fieldRef`, `fileKeyRef`, `resourceFieldRef` or `secretKeyRef`" + `
+spec.containers[0].env[2].valueFrom: Invalid value: "": must specify one of: ` + "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `fileKeyRef` or `secretKeyRef`" + `
 spec.containers[0].env[3].valueFrom: Invalid value: "": may not be specified when ` + "`value`" + ` is not empty
 spec.containers[0].env[4].valueFrom.fieldRef.fieldPath: Unsupported value: "metadata.labels": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
 spec.containers[0].env[5].valueFrom.fieldRef.fieldPath: Invalid value: "spec.volumes": error converting fieldPath: field label not supported: spec.volumes

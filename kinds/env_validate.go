@@ -45,7 +45,7 @@ func (v *containerRules) env(p *field.Path, e corev1.EnvVar) {
 	}
 	switch {
 	case count == 0:
-		v.invalid(at, "", "must specify one of: `configMapKeyRef`, `fieldRef`, `fileKeyRef`, `resourceFieldRef` or `secretKeyRef`")
+		v.invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `fileKeyRef` or `secretKeyRef`")
 	case e.Value != "":
 		v.invalid(at, "", "may not be specified when `value` is not empty")
 	case count > 1:

@@ -54,6 +54,9 @@ func (n *Networks) newEndpoint(net *Network, a Attachment) (*Endpoint, error) {
 		Interface: a.Interface, HostLink: linkName(n.name, net.ID, a.Sandbox), PrefixLen: net.Subnet.Bits(), Gateway: net.Gateway,
 		Aliases: a.Aliases, Created: time.Now().UTC(),
 	}
+	if n.nameServers[net.ID] != nil {
+		e.NameServer = net.Gateway
+	}
 	if net.Driver == DriverRouted {
 		e.PrefixLen = 32
 	}

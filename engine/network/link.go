@@ -54,6 +54,7 @@ func (n *Networks) realize(net *Network) error {
 			return fmt.Errorf("add unreachable route for %s: %w", net.Subnet, err)
 		}
 	}
+	n.serveNames(net)
 	return nil
 }
 
@@ -86,6 +87,7 @@ func (n *Networks) ensureBridge(net *Network) (netlink.Link, error) {
 
 // unrealize undoes realize; what is missing already is no error.
 func (n *Networks) unrealize(net *Network) error {
+	n.stopNames(net.ID)
 	if net.Driver == DriverRouted {
 		if err := n.nl.RouteDel(unreachable(net.Subnet)); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove unreachable route for %s: %w", net.Subnet, err)

@@ -19,8 +19,8 @@
 // written before its kernel object is made and removed after it is gone, so Open can always finish or undo.
 //
 // Goroutines: Run watches nftables and restores the table. Each published port has one goroutine, from Attach (or Open) to
-// Detach (or Close), that serves connections to 127.0.0.1 and ::1, which the kernel must not route. All methods may be
-// called concurrently.
+// Detach (or Close), that serves connections to 127.0.0.1 and ::1, which the kernel must not route. Each network that a user
+// made has two, from Create (or Open) to Remove (or Close), that answer names. All methods may be called concurrently.
 package network
 
 import (
@@ -101,5 +101,9 @@ type Endpoint struct {
 	MAC       net.HardwareAddr `json:"mac"`
 	Ports     []Port           `json:"ports,omitempty"` // with the host ports really taken
 	Aliases   []string         `json:"aliases,omitempty"`
-	Created   time.Time        `json:"created"`
+
+	// NameServer is where the network's containers find each other by name; zero if the network has none.
+	NameServer netip.Addr `json:"nameServer"`
+
+	Created time.Time `json:"created"`
 }

@@ -45,6 +45,8 @@ type Networks struct {
 	endpoints map[endpointKey]*Endpoint
 	cursors   map[string]netip.Addr // per network: the address given last
 	published map[endpointKey][]*publication
+
+	nameServers map[string]func() // per network: what stops it
 }
 
 type endpointKey struct{ network, sandbox string }
@@ -63,6 +65,9 @@ func (n *Networks) Close() error {
 	for key, list := range n.published {
 		closeAll(list)
 		delete(n.published, key)
+	}
+	for id := range n.nameServers {
+		n.stopNames(id)
 	}
 	n.nl.Close()
 	return nil

@@ -27,7 +27,7 @@ func Open(cfg Config) (*Networks, error) {
 	n := &Networks{
 		name: cfg.Name, files: files{dir: cfg.Dir, run: cfg.RunDir}, log: cfg.Log, table: nft.NewOwner(cfg.Name + "-engine"),
 		networks: map[string]*Network{}, endpoints: map[endpointKey]*Endpoint{}, cursors: map[string]netip.Addr{},
-		published: map[endpointKey][]*publication{},
+		published: map[endpointKey][]*publication{}, nameServers: map[string]func(){},
 	}
 	if err := n.files.prepare(); err != nil {
 		return nil, fmt.Errorf("open networks: %w", err)

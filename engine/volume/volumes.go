@@ -60,7 +60,7 @@ func Open(cfg Config) (*Volumes, error) {
 }
 
 func (v *Volumes) load() error {
-	if err := os.MkdirAll(v.dir, 0o711); err != nil { // containers' users pass through, but cannot list
+	if err := os.MkdirAll(v.dir, 0o700); err != nil {
 		return err
 	}
 	if err := atomicfile.Sweep(v.dir); err != nil {
@@ -160,7 +160,7 @@ func (v *Volumes) create(vol *Volume) error {
 		return err
 	}
 	// The umask must not decide what containers may do.
-	if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Join(dir, dataDir), 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, dataDir), 0o755)); err != nil {
 		return err
 	}
 	if err := atomicfile.WriteJSON(filepath.Join(dir, descFile), vol, 0o600); err != nil {

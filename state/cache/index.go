@@ -33,9 +33,15 @@ var indexed = [...]struct {
 	{ByNode, nodeName},
 }
 
+// NoOwner is the value under which ByOwner has pods that belong to nobody: what controllers look for to adopt.
+const NoOwner = ""
+
 func ownerUIDs(o kinds.Object) []string {
 	refs := o.GetOwnerReferences()
 	if len(refs) == 0 {
+		if _, ok := o.(*corev1.Pod); ok {
+			return []string{NoOwner}
+		}
 		return nil
 	}
 	uids := make([]string, len(refs))

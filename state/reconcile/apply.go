@@ -76,7 +76,11 @@ func (a *applier) batch(ctx context.Context, actions []Action) error {
 func (a *applier) one(ctx context.Context, x Action) error {
 	switch x := x.(type) {
 	case Create:
-		return a.do(ctx, x.Object, client.Request{Verb: client.Create, Object: x.Object})
+		err := a.do(ctx, x.Object, client.Request{Verb: client.Create, Object: x.Object})
+		if err != nil && x.Failed != nil && ctx.Err() == nil {
+			a.events.Event(x.Failed.Regarding, x.Failed.Type, x.Failed.Reason, x.Failed.Message+": "+errors.Unwrap(err).Error())
+		}
+		return err
 	case Update:
 		return a.do(ctx, x.Object, client.Request{Verb: client.Update, Object: x.Object, Subresource: x.Subresource})
 	case UpdateStatus:
@@ -87,6 +91,9 @@ func (a *applier) one(ctx context.Context, x Action) error {
 		r := client.Request{Verb: client.Delete, UID: x.Object.GetUID(), Propagation: x.Propagation}
 		if x.IfVersion {
 			r.ResourceVersion = x.Object.GetResourceVersion()
+		}
+		if x.Now {
+			r.GracePeriod = new(int64)
 		}
 		err := a.do(ctx, x.Object, r)
 		if errors.Is(err, errs.NotFound) {

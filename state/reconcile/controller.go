@@ -98,6 +98,11 @@ func Any(t *kinds.Type, keys func(s *cache.Snapshot, obj kinds.Object) []Key) Wa
 	return Watch{Type: t, keys: keys}
 }
 
+// AnyIf is Any for changes for which differ is true; creations and deletions always pass.
+func AnyIf(t *kinds.Type, keys func(*cache.Snapshot, kinds.Object) []Key, differ func(old, new kinds.Object) bool) Watch {
+	return Watch{Type: t, keys: keys, differ: differ}
+}
+
 // If narrows w to changes for which differ is true; creations and deletions always pass.
 func If[T any](w Watch, differ func(old, new *T) bool) Watch {
 	w.differ = func(old, new kinds.Object) bool { return differ(any(old).(*T), any(new).(*T)) }

@@ -25,7 +25,10 @@ type Plan struct {
 type Action interface{ action() }
 
 // Create makes an object. One that exists already ends the pass, as any failure does.
-type Create struct{ Object kinds.Object }
+type Create struct {
+	Object kinds.Object
+	Failed *Event // told when it fails, with the error after its message
+}
 
 // Update replaces an object, or a subresource of it ("finalize"); its resourceVersion is the precondition.
 type Update struct {
@@ -37,6 +40,7 @@ type Update struct {
 type Delete struct {
 	Object      kinds.Object // type, namespace, name, uid are read from it
 	IfVersion   bool         // also demand its resourceVersion
+	Now         bool         // no grace period
 	Propagation string       // "", "Background", "Foreground", "Orphan"
 }
 

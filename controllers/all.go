@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controllers lists the control loops of a cluster: one folder each, one line here.
+//
+// What all of them are made of, and the loop that runs them, is state/reconcile; each is a pure Decide and the Observe that
+// feeds it, so that `knarr explain` can show what any of them would do. The list starts nothing and keeps no state.
+package controllers
+
+import (
+	"github.com/knarr/knarr/controllers/deployment"
+	"github.com/knarr/knarr/controllers/endpoints"
+	"github.com/knarr/knarr/controllers/endpointslice"
+	"github.com/knarr/knarr/controllers/garbage"
+	"github.com/knarr/knarr/controllers/namespace"
+	"github.com/knarr/knarr/controllers/nodelife"
+	"github.com/knarr/knarr/controllers/podgarbage"
+	"github.com/knarr/knarr/controllers/replicaset"
+	"github.com/knarr/knarr/controllers/rootca"
+	"github.com/knarr/knarr/controllers/serviceaccount"
+	"github.com/knarr/knarr/state/reconcile"
+)
+
+// All lists the controllers; their order means nothing.
+var All = []reconcile.Controller{
+	deployment.Controller(),
+	replicaset.Controller(),
+	endpointslice.Controller(),
+	endpoints.Controller(),
+	namespace.Controller(),
+	serviceaccount.Controller(),
+	rootca.Controller(),
+	nodelife.Controller(),
+	podgarbage.Controller(),
+	garbage.Controller(),
+}

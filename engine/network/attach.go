@@ -156,11 +156,35 @@ func (n *Networks) makeLinks(net *Network, e *Endpoint, noDefaultRoute bool) err
 	if err != nil {
 		return fmt.Errorf("look for link %s: %w", e.HostLink, err)
 	}
-	if err := n.setUpInside(net, e, ns, noDefaultRoute); err != nil {
+	inside, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("enter the sandbox's network namespace: %w", err)
+	}
+	defer inside.Close()
+	peer, err := n.setUpInside(net, e, inside, noDefaultRoute)
+	if err != nil {
 		return fmt.Errorf("set up %s inside the sandbox: %w", e.Interface, err)
 	}
 	if err := n.setUpHostEnd(net, e, host); err != nil {
 		return fmt.Errorf("set up link %s: %w", e.HostLink, err)
+	}
+	return n.settle(inside, peer, host)
+}
+
+// settle makes the links carry packets now. The end that came up first starts to send only when a kernel worker has seen
+// the carrier; until then it drops, and a program's first connection would wait a second for its second SYN. Asking for
+// a link makes the kernel (since 6.5) do that work at once.
+func (n *Networks) settle(inside *netlink.Handle, peer, host netlink.Link) error {
+	if _, err := inside.LinkByIndex(peer.Attrs().Index); err != nil {
+		return err
+	}
+	if _, err := n.nl.LinkByIndex(host.Attrs().Index); err != nil {
+		return err
+	}
+	if master := host.Attrs().MasterIndex; master != 0 {
+		if _, err := n.nl.LinkByIndex(master); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -194,44 +218,39 @@ func (n *Networks) setUpHostEnd(net *Network, e *Endpoint, host netlink.Link) er
 	return nil
 }
 
-func (n *Networks) setUpInside(net *Network, e *Endpoint, ns *os.File, noDefaultRoute bool) error {
-	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle, noDefaultRoute bool) (netlink.Link, error) {
 	link, err := h.LinkByName(e.Interface)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.IP, e.PrefixLen))}
 	if net.Driver == DriverRouted {
 		addr.Broadcast = []byte{0, 0, 0, 0} // the library would make the address its own broadcast
 	}
 	if err := h.AddrAdd(link, addr); err != nil {
-		return fmt.Errorf("address %s: %w", e.IP, err)
+		return nil, fmt.Errorf("address %s: %w", e.IP, err)
 	}
 	if err := h.LinkSetUp(link); err != nil {
-		return err
+		return nil, err
 	}
 	index := link.Attrs().Index
 	if net.Driver == DriverRouted {
 		if err := h.NeighSet(permanent(index, net.Gateway, routedMAC())); err != nil {
-			return fmt.Errorf("neighbour %s: %w", net.Gateway, err)
+			return nil, fmt.Errorf("neighbour %s: %w", net.Gateway, err)
 		}
 		direct := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(net.Gateway, 32)), Scope: netlink.SCOPE_LINK}
 		if err := h.RouteAdd(direct); err != nil {
-			return fmt.Errorf("route to gateway %s: %w", net.Gateway, err)
+			return nil, fmt.Errorf("route to gateway %s: %w", net.Gateway, err)
 		}
 	}
 	if noDefaultRoute || net.Internal {
-		return nil
+		return link, nil
 	}
 	err = h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: net.Gateway.AsSlice()})
 	if err != nil && !errors.Is(err, unix.EEXIST) { // an earlier network's default route stays
-		return fmt.Errorf("default route by %s: %w", net.Gateway, err)
+		return nil, fmt.Errorf("default route by %s: %w", net.Gateway, err)
 	}
-	return nil
+	return link, nil
 }
 
 func permanent(index int, a netip.Addr, mac []byte) *netlink.Neigh {

@@ -11,11 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+//lint:ignore SA1019 superseded by EndpointSlice, but served as long as clients read it
+type endpoints = corev1.Endpoints
+
 // Endpoints is core/v1 Endpoints, for clients from before EndpointSlice.
-var Endpoints = Kind[corev1.Endpoints]{
+var Endpoints = Kind[endpoints]{
 	Version: "v1", Name: "Endpoints", Plural: "endpoints", Short: []string{"ep"}, Storage: "services/endpoints",
 	NoGeneration: true,
-	Default: func(e *corev1.Endpoints) {
+	Default: func(e *endpoints) {
 		for i := range e.Subsets {
 			for j := range e.Subsets[i].Ports {
 				or(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
@@ -23,14 +26,14 @@ var Endpoints = Kind[corev1.Endpoints]{
 		}
 	},
 	Validate: validateEndpoints,
-	Columns: []Column[corev1.Endpoints]{
-		nameColumn[corev1.Endpoints](),
+	Columns: []Column[endpoints]{
+		nameColumn[endpoints](),
 		text("Endpoints", "The first addresses, with ports.", 0, endpointsText),
-		ageColumn[corev1.Endpoints](),
+		ageColumn[endpoints](),
 	},
 }
 
-func validateEndpoints(e *corev1.Endpoints) field.ErrorList {
+func validateEndpoints(e *endpoints) field.ErrorList {
 	f := &faults{}
 	for i := range e.Subsets {
 		s, at := &e.Subsets[i], field.NewPath("subsets").Index(i)
@@ -72,7 +75,7 @@ func validateEndpointAddress(f *faults, p *field.Path, a *corev1.EndpointAddress
 	}
 }
 
-func endpointsText(e *corev1.Endpoints) string {
+func endpointsText(e *endpoints) string {
 	list := []string{}
 	for _, s := range e.Subsets {
 		if len(s.Ports) == 0 {

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -20,7 +19,7 @@ import (
 var Event = Kind[corev1.Event]{
 	Version: "v1", Name: "Event", Plural: "events", Short: []string{"ev"},
 	NoGeneration:   true,
-	ValidateName:   path.ValidatePathSegmentName,
+	ValidateName:   pathSegment,
 	Validate:       validateEvent,
 	ValidateUpdate: validateEventUpdate,
 	Columns:        eventColumns,

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -90,4 +91,12 @@ func (u unique) check(f *faults, p *field.Path, v string) {
 		f.add(field.Duplicate(p, v))
 	}
 	u[v] = true
+}
+
+// pathSegment is the rule for names that may hold more than DNS does (system:node), but must stay one part of a URL.
+func pathSegment(name string, prefix bool) []string {
+	if prefix {
+		return content.IsPathSegmentPrefix(name)
+	}
+	return content.IsPathSegmentName(name)
 }

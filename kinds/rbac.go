@@ -7,7 +7,6 @@ import (
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -18,7 +17,7 @@ var (
 	Role = Kind[rbacv1.Role]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "Role", Plural: "roles",
 		NoGeneration: true,
-		ValidateName: path.ValidatePathSegmentName,
+		ValidateName: pathSegment,
 		Validate: func(r *rbacv1.Role) field.ErrorList {
 			f := &faults{}
 			validateRules(f, r.Rules, true)
@@ -29,7 +28,7 @@ var (
 	ClusterRole = Kind[rbacv1.ClusterRole]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "ClusterRole", Plural: "clusterroles", Cluster: true,
 		NoGeneration: true,
-		ValidateName: path.ValidatePathSegmentName,
+		ValidateName: pathSegment,
 		Validate: func(r *rbacv1.ClusterRole) field.ErrorList {
 			f := &faults{}
 			validateRules(f, r.Rules, false)
@@ -41,7 +40,7 @@ var (
 	RoleBinding = Kind[rbacv1.RoleBinding]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "RoleBinding", Plural: "rolebindings",
 		NoGeneration: true,
-		ValidateName: path.ValidatePathSegmentName,
+		ValidateName: pathSegment,
 		Default:      func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
 			return validateBinding(b.RoleRef, b.Subjects, true)
@@ -54,7 +53,7 @@ var (
 	ClusterRoleBinding = Kind[rbacv1.ClusterRoleBinding]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "ClusterRoleBinding", Plural: "clusterrolebindings", Cluster: true,
 		NoGeneration: true,
-		ValidateName: path.ValidatePathSegmentName,
+		ValidateName: pathSegment,
 		Default:      func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(b *rbacv1.ClusterRoleBinding) field.ErrorList {
 			return validateBinding(b.RoleRef, b.Subjects, false)
@@ -122,7 +121,7 @@ func validateBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced b
 		supported(f, at.Child("kind"), ref.Kind, "ClusterRole")
 	}
 	if f.need(at.Child("name"), ref.Name) {
-		f.each(at.Child("name"), ref.Name, path.ValidatePathSegmentName(ref.Name, false))
+		f.each(at.Child("name"), ref.Name, pathSegment(ref.Name, false))
 	}
 	for i, s := range subjects {
 		validateSubject(f, field.NewPath("subjects").Index(i), s, namespaced)

@@ -8,10 +8,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -90,48 +90,58 @@ func reachable() []reflect.Type {
 }
 
 func scan(t *testing.T, b *strings.Builder, path, dir string, want map[string]bool) {
-	fset := token.NewFileSet()
-	pkgs, err := parser.ParseDir(fset, dir, func(f fs.FileInfo) bool {
-		return !strings.HasSuffix(f.Name(), "_test.go") && !strings.HasPrefix(f.Name(), "zz_")
-	}, parser.ParseComments)
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	consts, order := map[string]string{}, map[string][]string{} // name -> value; type -> values
-	decls := map[string]*ast.TypeSpec{}
-	docs := map[string]string{}
-	for _, pkg := range pkgs {
-		for _, name := range slices.Sorted(maps.Keys(pkg.Files)) {
-			for _, d := range pkg.Files[name].Decls {
-				g, ok := d.(*ast.GenDecl)
-				if !ok {
-					continue
-				}
-				for _, s := range g.Specs {
-					switch s := s.(type) {
-					case *ast.TypeSpec:
-						decls[s.Name.Name] = s
-						docs[s.Name.Name] = g.Doc.Text() + markersIn(g.Doc) + markersIn(s.Doc)
-					case *ast.ValueSpec:
-						typed, _ := s.Type.(*ast.Ident)
-						for i := range s.Names {
-							lit, ok := value(s, i)
-							if !ok {
-								continue
-							}
-							consts[s.Names[i].Name] = lit
-							if typed != nil {
-								order[typed.Name] = append(order[typed.Name], lit)
-							}
-						}
-					}
-				}
+	found := source{map[string]*ast.TypeSpec{}, map[string]string{}, map[string]string{}, map[string][]string{}}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(filepath.Base(name), "zz_") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if g, ok := d.(*ast.GenDecl); ok {
+				found.add(g)
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if decls[name] != nil {
-			describe(b, path, decls[name], docs[name], consts, order[name])
+		if found.types[name] != nil {
+			describe(b, path, found.types[name], found.docs[name], found.consts, found.values[name])
+		}
+	}
+}
+
+// source is what one package declares.
+type source struct {
+	types  map[string]*ast.TypeSpec
+	docs   map[string]string   // of types
+	consts map[string]string   // string constants
+	values map[string][]string // of the constants of a type
+}
+
+func (f source) add(g *ast.GenDecl) {
+	for _, s := range g.Specs {
+		switch s := s.(type) {
+		case *ast.TypeSpec:
+			f.types[s.Name.Name] = s
+			f.docs[s.Name.Name] = g.Doc.Text() + markersIn(g.Doc) + markersIn(s.Doc)
+		case *ast.ValueSpec:
+			typed, _ := s.Type.(*ast.Ident)
+			for i := range s.Names {
+				lit, ok := value(s, i)
+				if !ok {
+					continue
+				}
+				f.consts[s.Names[i].Name] = lit
+				if typed != nil {
+					f.values[typed.Name] = append(f.values[typed.Name], lit)
+				}
+			}
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,13 +27,24 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 type fakeSource struct {
+	mu       sync.Mutex // guards the fields below
 	services []*corev1.Service
 	slices   []*discoveryv1.EndpointSlice
-	changed  chan struct{}
+
+	changed chan struct{}
 }
 
 func (s *fakeSource) Snapshot() ([]*corev1.Service, []*discoveryv1.EndpointSlice) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.services, s.slices
+}
+
+func (s *fakeSource) set(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) {
+	s.mu.Lock()
+	s.services, s.slices = services, slices
+	s.mu.Unlock()
+	s.changed <- struct{}{}
 }
 func (s *fakeSource) Changed() <-chan struct{} { return s.changed }
 
@@ -100,8 +112,7 @@ func TestServesByUDPAndTCPAndFollowsChanges(t *testing.T) {
 			t.Errorf("%s: %s", network, got)
 		}
 	}
-	src.services = append(src.services, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "new"}, Spec: corev1.ServiceSpec{ClusterIP: "10.43.0.77"}})
-	src.changed <- struct{}{}
+	src.set(append(src.services, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "new"}, Spec: corev1.ServiceSpec{ClusterIP: "10.43.0.77"}}), src.slices)
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		got := text(ask("udp", "new.shop.svc.cluster.local.", mdns.TypeA))
 		if got == "NOERROR 10.43.0.77" {
@@ -193,8 +204,7 @@ func TestLongAnswersAreCutByUDPAndWholeByTCP(t *testing.T) {
 	for i := range 200 {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.42.3.%d", i)}})
 	}
-	src.slices = []*discoveryv1.EndpointSlice{slice}
-	src.changed <- struct{}{}
+	src.set(src.services, []*discoveryv1.EndpointSlice{slice})
 	name := "db.shop.svc.cluster.local."
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		reply, err := ask("tcp", name, mdns.TypeA)

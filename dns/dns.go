@@ -185,11 +185,32 @@ func claim(a netip.Addr) (func(), error) {
 	if a.IsLoopback() || a.IsUnspecified() {
 		return func() {}, nil
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}, Scope: unix.RT_SCOPE_HOST}
+	addr := hostAddress(a)
 	if err := netlink.AddrReplace(lo, addr); err != nil {
 		return nil, fmt.Errorf("give %s to lo: %w", a, err)
 	}
 	return func() { netlink.AddrDel(lo, addr) }, nil
+}
+
+func hostAddress(a netip.Addr) *netlink.Addr {
+	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}, Scope: unix.RT_SCOPE_HOST}
+}
+
+// Remove takes the addresses off lo that a killed server left there. Run must have ended.
+func (s *Server) Remove() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for _, at := range s.cfg.Listen {
+		if at.Addr().IsLoopback() || at.Addr().IsUnspecified() {
+			continue
+		}
+		if err := netlink.AddrDel(lo, hostAddress(at.Addr())); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("take %s off lo: %w", at.Addr(), err)
+		}
+	}
+	return nil
 }
 
 // handle answers one message. The library calls it on a goroutine of its own.

@@ -236,3 +236,20 @@ func TestOddQuestionsAreRefused(t *testing.T) {
 		t.Errorf("update: %s", got)
 	}
 }
+
+func TestRemoveTakesTheAddressOfAKilledServer(t *testing.T) {
+	netnstest.Need(t)
+	if _, err := claim(netip.MustParseAddr(address)); err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort(address + ":53"), netip.MustParseAddrPort("127.0.0.1:53")}}, nil, nil)
+	for range 2 { // the second time there is nothing to do
+		if err := s.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lo, _ := netlink.LinkByName("lo")
+	if list, _ := netlink.AddrList(lo, netlink.FAMILY_V4); len(list) != 1 {
+		t.Errorf("lo has %v", list)
+	}
+}

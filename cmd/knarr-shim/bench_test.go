@@ -116,23 +116,9 @@ func (m *bench) spec(group string) {
 func (m *bench) bare(n int) {
 	g, err := m.layout.Create(fmt.Sprintf("/knarr-bench-%d-%d", os.Getpid(), n))
 	must(m.b, err)
-	must(m.b, m.onThread(g))
+	cgroup.OnThread(func() { err = m.bareThread(g) })
+	must(m.b, err)
 	must(m.b, g.Delete())
-}
-
-// onThread uses a thread up; the process's first cannot end, so it only waits for another.
-func (m *bench) onThread(g *cgroup.Cgroup) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			done <- m.onThread(g)
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- m.bareThread(g)
-	}()
-	return <-done
 }
 
 func (m *bench) bareThread(g *cgroup.Cgroup) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,6 +155,23 @@ func (c *Cgroup) JoinThread() error {
 		}
 	}
 	return nil
+}
+
+// OnThread runs f on a thread of its own that ends afterwards, for f to join groups and namespaces and fork. It is never the
+// process's first thread: that one cannot end and would stay where f took it.
+func OnThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			OnThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
 }
 
 // UnifiedFD opens the group's directory in the v2 tree, for clone's CLONE_INTO_CGROUP; -1 when there is no v2 tree.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -131,9 +130,8 @@ func group(t *testing.T) *Cgroup {
 func sleeper(t *testing.T, g *Cgroup) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("sleep", "60")
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // spent: what it starts is born in the group
+	var joined error
+	OnThread(func() { // what it starts is born in the group
 		err := g.JoinThread()
 		fd, fdErr := g.UnifiedFD()
 		if fd >= 0 {
@@ -143,9 +141,9 @@ func sleeper(t *testing.T, g *Cgroup) *exec.Cmd {
 		if err = errors.Join(err, fdErr); err == nil {
 			err = cmd.Start()
 		}
-		done <- err
-	}()
-	must(t, <-done)
+		joined = err
+	})
+	must(t, joined)
 	return cmd
 }
 

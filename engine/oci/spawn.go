@@ -43,27 +43,10 @@ func spawn(b birth) (pid int, err error) {
 		return 0, fmt.Errorf("prepare to execute myself: %w", err)
 	}
 	defer unix.Close(exe)
-	onThread(func() {
+	cgroup.OnThread(func() {
 		pid, err = b.fork(exe)
 	})
 	return pid, err
-}
-
-// onThread runs f on a thread that ends afterwards, never on the process's first: that one cannot end and would stay in the cgroup.
-func onThread(f func()) {
-	done := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			onThread(f)
-			runtime.UnlockOSThread()
-			close(done)
-			return
-		}
-		f()
-		close(done)
-	}()
-	<-done
 }
 
 func (b birth) fork(exe int) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -177,6 +178,7 @@ func pump(ctx context.Context, p *shim.Streams, s Streams, resize func(Size)) er
 			}
 		}()
 	}
+	s.Stdout, s.Stderr = oneAtATime(s.Stdout, s.Stderr)
 	var outputs sync.WaitGroup
 	copyOut := func(to io.Writer, from io.Reader) {
 		if to == nil || from == nil {
@@ -204,6 +206,26 @@ func pump(ctx context.Context, p *shim.Streams, s Streams, resize func(Size)) er
 		err = context.Cause(ctx)
 	}
 	return errors.Join(err, ignoreClosed(p.Close()))
+}
+
+// oneAtATime guards a writer that is given for both streams, as os/exec does.
+func oneAtATime(a, b io.Writer) (io.Writer, io.Writer) {
+	if a == nil || b == nil || !reflect.TypeOf(a).Comparable() || !reflect.TypeOf(b).Comparable() || a != b {
+		return a, b
+	}
+	w := &lockedWriter{w: a}
+	return w, w
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 func ignoreClosed(err error) error {

@@ -25,9 +25,6 @@ import (
 const DefaultNetwork = "bridge"
 
 func (e *Engine) ensureNetworks(ctx context.Context) error {
-	if e.cfg.Networks == nil {
-		return nil
-	}
 	return e.cfg.Networks.EnsureDefaults(ctx)
 }
 

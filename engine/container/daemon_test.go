@@ -16,12 +16,12 @@ import (
 
 // The tests below let a child process be the daemon, so that it can die at any moment as a daemon does.
 
-const daemonEnv = "KNARR_CONTAINER_TEST_DAEMON" // "name|dir|shim"
+const daemonEnv = "KNARR_CONTAINER_TEST_DAEMON" // "name|dir|run|shim"
 
 // daemonMain runs an engine until it is killed.
 func daemonMain() {
 	part := strings.Split(os.Getenv(daemonEnv), "|")
-	e, err := openParts(part[0], part[1], part[2], slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	e, err := openParts(part[0], part[1], part[2], part[3], slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		fmt.Println("failed:", err)
 		os.Exit(1)
@@ -76,7 +76,7 @@ type daemon struct {
 func (w *world) daemon(t *testing.T) *daemon {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), daemonEnv+"="+strings.Join([]string{w.name, w.dir, built.shim}, "|"))
+	cmd.Env = append(os.Environ(), daemonEnv+"="+strings.Join([]string{w.name, w.dir, w.runDir, built.shim}, "|"))
 	cmd.Stderr = os.Stderr
 	pr, pw, err := os.Pipe()
 	if err != nil {

@@ -111,8 +111,8 @@ func TestStopIsHeededAndThenForced(t *testing.T) {
 	if c, _ := w.Get(polite.ID); c.State != Exited || c.ExitCode != 7 {
 		t.Errorf("polite: %s, %d", c.State, c.ExitCode)
 	}
-	// PID 1 has no default action for SIGTERM.
-	deaf := w.start(Spec{Entrypoint: []string{"/payload", "sleep", "60000"}})
+	deaf := w.start(Spec{Cmd: []string{"deaf"}})
+	w.ready(deaf.ID)
 	grace := 50 * time.Millisecond
 	if err := w.Stop(w.ctx(), deaf.ID, &grace); err != nil {
 		t.Fatal(err)

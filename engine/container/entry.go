@@ -46,16 +46,14 @@ func newEntry(id, dir, run string) *entry {
 	return &entry{id: id, dir: dir, run: run, exits: newExitWait(), gone: newExitWait(), execs: map[string]*execution{}}
 }
 
-func (c *entry) rootfs() string  { return filepath.Join(c.run, "rootfs") }
-func (c *entry) bundle() string  { return filepath.Join(c.run, "bundle") }
-func (c *entry) monitor() string { return filepath.Join(c.run, "shim") }
-func (c *entry) netns() string   { return filepath.Join(c.run, "netns") }
-func (c *entry) shm() string     { return filepath.Join(c.run, "shm") }
-func (c *entry) key() string     { return snapshotPrefix + c.id }
-func (c *entry) record() record  { c.mu.Lock(); defer c.mu.Unlock(); return c.rec }
-func (c *entry) status() status  { c.mu.Lock(); defer c.mu.Unlock(); return c.st }
-func (c *entry) short() string   { return c.id[:min(12, len(c.id))] }
-func (s *status) running() bool  { return s.State == Running || s.State == Paused }
+func (c *entry) rootfs() string { return filepath.Join(c.run, "rootfs") }
+func (c *entry) netns() string  { return filepath.Join(c.run, "netns") }
+func (c *entry) shm() string    { return filepath.Join(c.run, "shm") }
+func (c *entry) key() string    { return snapshotPrefix + c.id }
+func (c *entry) record() record { c.mu.Lock(); defer c.mu.Unlock(); return c.rec }
+func (c *entry) status() status { c.mu.Lock(); defer c.mu.Unlock(); return c.st }
+func (c *entry) short() string  { return c.id[:min(12, len(c.id))] }
+func (s *status) running() bool { return s.State == Running || s.State == Paused }
 func (c *entry) live() *shim.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,7 +28,7 @@ func (e *Engine) finish(ctx context.Context, c *entry, exit shim.Exit, waitErr e
 	if waitErr != nil {
 		var known bool
 		var err error
-		if exit, known, err = shim.ReadExit(c.monitor()); err != nil || !known {
+		if exit, known, err = shim.ReadExit(c.run); err != nil || !known {
 			exit = shim.Exit{Code: unknownExit, ExitedAt: time.Now()}
 			why = "the container's monitor is gone; how the container ended is not known"
 		}
@@ -119,11 +119,11 @@ func (e *Engine) dismantle(ctx context.Context, c *entry) error {
 		}
 	}
 	try("end the monitor", e.endMonitor(ctx, c, client, st, rec))
-	if rec.Spec.Sandbox == "" && e.cfg.Networks != nil {
-		if exists(c.netns()) {
-			try("leave the networks", e.cfg.Networks.DetachAll(ctx, c.id))
-			try("remove the network namespace", e.cfg.Networks.RemoveNamespace(c.netns()))
-		}
+	if rec.Spec.Sandbox == "" {
+		// In this order the kernel takes the links down with the namespace, in the background and several at once; deleting a
+		// link of a live namespace waits for it, 10 to 20 ms.
+		try("remove the network namespace", e.cfg.Networks.RemoveNamespace(c.netns()))
+		try("leave the networks", e.cfg.Networks.DetachAll(ctx, c.id))
 	}
 	if exists(c.rootfs()) {
 		try("unmount the root file system", e.cfg.Images.Unmount(c.rootfs()))
@@ -139,8 +139,8 @@ func (e *Engine) dismantle(ctx context.Context, c *entry) error {
 
 // endMonitor ends the monitor and all processes. Without a connection it looks for one: a crash may have left it.
 func (e *Engine) endMonitor(ctx context.Context, c *entry, client *shim.Client, st status, rec record) error {
-	if client == nil && exists(c.monitor()) {
-		found, err := shim.Dial(ctx, c.monitor())
+	if client == nil && exists(c.run) {
+		found, err := shim.Dial(ctx, c.run)
 		if err != nil && !errors.Is(err, errs.NotFound) {
 			return err
 		}
@@ -188,13 +188,17 @@ func unmount(path string) error {
 // recursive removal would empty that.
 func removeRun(run string) error {
 	var all []error
-	for _, name := range []string{"bundle", "shim"} {
-		all = append(all, os.RemoveAll(filepath.Join(run, name)))
-	}
-	for _, path := range []string{filepath.Join(run, "rootfs"), filepath.Join(run, "shm"), filepath.Join(run, "netns"), run} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range names(run) {
+		remove := os.Remove
+		if name == "state" { // the runtime's, if its monitor was killed
+			remove = os.RemoveAll
+		}
+		if err := remove(filepath.Join(run, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, err)
 		}
+	}
+	if err := os.Remove(run); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		all = append(all, err)
 	}
 	return errors.Join(all...)
 }

@@ -55,11 +55,12 @@ func TestMain(m *testing.M) {
 // world is one instance with its own folders, names and image "payload".
 type world struct {
 	*Engine
-	t    testing.TB
-	name string
-	dir  string
-	stop context.CancelFunc
-	done chan struct{}
+	t      testing.TB
+	name   string
+	dir    string
+	runDir string
+	stop   context.CancelFunc
+	done   chan struct{}
 }
 
 func needRoot(t testing.TB) {
@@ -74,6 +75,12 @@ func newWorld(t testing.TB) *world {
 	var b [3]byte
 	_, _ = rand.Read(b[:])
 	w := &world{t: t, name: "kt" + hex.EncodeToString(b[:]), dir: t.TempDir()}
+	run, err := os.MkdirTemp("/dev/shm", w.name) // on a tmpfs, as the real one is
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.runDir = run
+	t.Cleanup(func() { os.RemoveAll(run) })
 	w.open()
 	t.Cleanup(w.cleanup)
 	w.image("payload", image.ContainerConfig{})
@@ -81,12 +88,12 @@ func newWorld(t testing.TB) *world {
 }
 
 // config makes what an engine needs in dir; the caller closes all.
-func openParts(name, dir, shim string, log *slog.Logger) (*Engine, error) {
+func openParts(name, dir, run, shim string, log *slog.Logger) (*Engine, error) {
 	images, err := image.Open(image.Config{Dir: filepath.Join(dir, "images"), Log: log})
 	if err != nil {
 		return nil, err
 	}
-	networks, err := network.Open(network.Config{Name: name, Dir: filepath.Join(dir, "networks"), RunDir: filepath.Join(dir, "run", "network"), Log: log})
+	networks, err := network.Open(network.Config{Name: name, Dir: filepath.Join(dir, "networks"), RunDir: filepath.Join(run, "network"), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -94,14 +101,14 @@ func openParts(name, dir, shim string, log *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(Config{Name: name, Dir: filepath.Join(dir, "engine"), RunDir: filepath.Join(dir, "run"), ShimBinary: shim,
+	return Open(Config{Name: name, Dir: filepath.Join(dir, "engine"), RunDir: run, ShimBinary: shim,
 		Images: images, Networks: networks, Volumes: volumes, Log: log})
 }
 
 func (w *world) open() {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(logTo{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	e, err := openParts(w.name, w.dir, built.shim, log)
+	e, err := openParts(w.name, w.dir, w.runDir, built.shim, log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -146,8 +153,8 @@ func (w *world) cleanup() {
 // mustBeClean looks at the machine itself, not at what the engine thinks of it.
 func (w *world) mustBeClean() {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	if bytes.Contains(mounts, []byte(w.dir)) {
-		w.t.Error("mounts are left below", w.dir)
+	if bytes.Contains(mounts, []byte(w.dir)) || bytes.Contains(mounts, []byte(w.runDir)) {
+		w.t.Error("mounts are left below", w.dir, w.runDir)
 	}
 	for _, root := range w.groupRoots() {
 		if exists(filepath.Join(root, w.name)) {

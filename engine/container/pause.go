@@ -22,7 +22,7 @@ import (
 func (s *sandbox) pause(part string) string { return filepath.Join(s.run, "pause", part) }
 
 func (e *Engine) startPause(ctx context.Context, s *sandbox, rec sandboxRecord) error {
-	for _, dir := range []string{"", "rootfs", "bundle", "shim"} {
+	for _, dir := range []string{"", "rootfs"} {
 		if err := os.Mkdir(s.pause(dir), 0o700); err != nil {
 			return err
 		}
@@ -35,10 +35,10 @@ func (e *Engine) startPause(ctx context.Context, s *sandbox, rec sandboxRecord) 
 }
 
 func (e *Engine) launchPause(ctx context.Context, s *sandbox, rec sandboxRecord) (*shim.Client, error) {
-	if err := save(s.pause("bundle"), "config.json", pauseSpec(s.pause("rootfs"), e.cfg.ShimBinary, rec.Cgroup+"/pause"), false); err != nil {
+	if err := save(s.pause(""), "config.json", pauseSpec(s.pause("rootfs"), e.cfg.ShimBinary, rec.Cgroup+"/pause"), false); err != nil {
 		return nil, err
 	}
-	client, err := shim.Launch{Binary: e.cfg.ShimBinary, ID: s.id + ".pause", Dir: s.pause("shim"), Bundle: s.pause("bundle")}.Start(ctx)
+	client, err := shim.Launch{Binary: e.cfg.ShimBinary, ID: s.id + ".pause", Dir: s.pause(""), Bundle: s.pause("")}.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func pauseSpec(rootfs, binary, group string) *specs.Spec {
 
 // pausePid asks the monitor, which alone knows that the process still is the one it started.
 func (s *sandbox) pausePid(ctx context.Context) (int, error) {
-	client, err := shim.Dial(ctx, s.pause("shim"))
+	client, err := shim.Dial(ctx, s.pause(""))
 	if err != nil {
 		return 0, fmt.Errorf("sandbox %s: the process that holds its PID namespace is gone: %w", s.id, err)
 	}
@@ -73,18 +73,10 @@ func (e *Engine) endPause(ctx context.Context, s *sandbox) error {
 	if !exists(s.pause("")) {
 		return nil
 	}
-	if err := endMonitorIn(ctx, s.pause("shim")); err != nil {
+	if err := endMonitorIn(ctx, s.pause("")); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(s.pause("bundle")), os.RemoveAll(s.pause("shim")), removeEmptyRoot(s.pause("rootfs")), os.RemoveAll(s.pause("")))
-}
-
-// removeEmptyRoot removes an unused root file system, with the mount point that the runtime made in it.
-func removeEmptyRoot(dir string) error {
-	if err := os.Remove(filepath.Join(dir, "pid1")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.RemoveAll(s.pause("")) // nothing of the host is mounted in it
 }
 
 // endMonitorIn kills the container that a monitor in dir keeps, if there is one, and lets the monitor go.

@@ -95,7 +95,7 @@ func (e *Engine) takeOver(ctx context.Context, c *entry) error {
 		return nil
 	}
 	c.ended = make(chan struct{})
-	client, err := shim.Dial(ctx, c.monitor())
+	client, err := shim.Dial(ctx, c.run)
 	if errors.Is(err, errs.NotFound) {
 		e.lost(ctx, c)
 		return nil
@@ -115,7 +115,7 @@ func (e *Engine) takeOver(ctx context.Context, c *entry) error {
 
 // lost handles a run whose monitor is gone: it ended and left its record, or a reboot took it.
 func (e *Engine) lost(ctx context.Context, c *entry) {
-	exit, known, err := shim.ReadExit(c.monitor())
+	exit, known, err := shim.ReadExit(c.run)
 	why := ""
 	if err != nil || !known {
 		exit = shim.Exit{Code: unknownExit, ExitedAt: time.Now()}

@@ -58,7 +58,7 @@ func (s *sandbox) ready(rec sandboxRecord) bool {
 			return false
 		}
 	}
-	return !rec.Spec.SharePID || exists(s.pause("shim"))
+	return !rec.Spec.SharePID || exists(s.pause(""))
 }
 
 // ownNamespaces are the pinned ones.
@@ -401,9 +401,9 @@ func (e *Engine) dismantleSandbox(ctx context.Context, s *sandbox) error {
 	}
 	rec := e.sandboxRecord(s)
 	try("end the pause process", e.endPause(ctx, s))
-	if e.cfg.Networks != nil && !rec.Spec.HostNetwork {
+	if !rec.Spec.HostNetwork {
+		try("remove the network namespace", e.cfg.Networks.RemoveNamespace(s.ns("net"))) // first: see entry's dismantle
 		try("leave the network", e.cfg.Networks.DetachAll(ctx, s.id))
-		try("remove the network namespace", e.cfg.Networks.RemoveNamespace(s.ns("net")))
 	}
 	for _, pin := range []string{s.ns("uts"), s.ns("ipc"), s.shm()} {
 		try("unmount "+pin, unmount(pin))

@@ -92,7 +92,7 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 			return err
 		}
 	}
-	for _, dir := range []string{c.run, c.rootfs(), c.bundle(), c.monitor()} {
+	for _, dir := range []string{c.run, c.rootfs()} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
@@ -108,11 +108,11 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 	if err != nil {
 		return err
 	}
-	if err := writeBundle(c.bundle(), plan); err != nil {
+	if err := writeBundle(c.run, plan); err != nil {
 		return err
 	}
 	client, err := shim.Launch{
-		Binary: e.cfg.ShimBinary, ID: c.id, Dir: c.monitor(), Bundle: c.bundle(), Terminal: rec.Spec.Terminal, Stdin: rec.Spec.OpenStdin,
+		Binary: e.cfg.ShimBinary, ID: c.id, Dir: c.run, Bundle: c.run, Terminal: rec.Spec.Terminal, Stdin: rec.Spec.OpenStdin,
 		Log: shim.Log{Path: rec.LogPath, MaxBytes: rec.Spec.LogMaxBytes, MaxFiles: rec.Spec.LogMaxFiles},
 	}.Start(ctx)
 	if err != nil {

@@ -31,11 +31,6 @@ func (r StepRunner) Run(ctx context.Context, step build.RunStep) (code int, err 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.e.dismantleStep(context.WithoutCancel(ctx), step.Key)) }()
-	for _, dir := range []string{"bundle", "shim"} {
-		if err := os.Mkdir(filepath.Join(run, dir), 0o700); err != nil {
-			return 0, err
-		}
-	}
 	at, err := r.e.placeStep(ctx, run, step)
 	if err != nil {
 		return 0, err
@@ -44,10 +39,10 @@ func (r StepRunner) Run(ctx context.Context, step build.RunStep) (code int, err 
 	if err != nil {
 		return 0, err
 	}
-	if err := writeBundle(filepath.Join(run, "bundle"), plan); err != nil {
+	if err := writeBundle(run, plan); err != nil {
 		return 0, err
 	}
-	client, err := shim.Launch{Binary: r.e.cfg.ShimBinary, ID: step.Key, Dir: filepath.Join(run, "shim"), Bundle: filepath.Join(run, "bundle"), Stdin: step.Stdin != nil}.Start(ctx)
+	client, err := shim.Launch{Binary: r.e.cfg.ShimBinary, ID: step.Key, Dir: run, Bundle: run, Stdin: step.Stdin != nil}.Start(ctx)
 	if err != nil {
 		return exitOfStart(err)
 	}
@@ -138,11 +133,9 @@ func (e *Engine) dismantleStep(ctx context.Context, key string) error {
 			all = append(all, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	try("end the monitor", endMonitorIn(ctx, filepath.Join(run, "shim")))
-	if exists(filepath.Join(run, "netns")) {
-		try("leave the network", e.cfg.Networks.DetachAll(ctx, key))
-		try("remove the network namespace", e.cfg.Networks.RemoveNamespace(filepath.Join(run, "netns")))
-	}
+	try("end the monitor", endMonitorIn(ctx, run))
+	try("remove the network namespace", e.cfg.Networks.RemoveNamespace(filepath.Join(run, "netns")))
+	try("leave the network", e.cfg.Networks.DetachAll(ctx, key))
 	if g, err := e.layout.Open("/" + e.cfg.Name + "/" + key); err == nil && g.Exists() {
 		try("end what is left", errors.Join(g.Kill(), g.Delete()))
 	}

@@ -45,6 +45,7 @@ func main() {
 		"dial":  dial,
 		"copy":  func([]string) { _, err := io.Copy(os.Stdout, os.Stdin); check(err) },
 		"eat":   eat,
+		"deaf":  func([]string) { signal.Ignore(syscall.SIGTERM); fmt.Println("ready"); time.Sleep(time.Hour) },
 		"spin": func([]string) {
 			for {
 			}

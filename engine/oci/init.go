@@ -175,16 +175,17 @@ func (i *initProcess) become() error {
 	return execError(p.Args[0], syscall.Exec(file, p.Args, env))
 }
 
-// waitAtGate blocks in accept(2), by a raw call: the Go scheduler would start threads meanwhile, and the limits on tasks
-// are in force from now on. The connection replaces the wire: it tells start about an error, or by closing that all is well.
+// waitAtGate blocks in accept(2). It is a scheduled system call and no raw one: around a raw one the Go runtime believes that
+// code is running and tries to preempt it a hundred times a second. It starts no thread either, as nothing else wants to
+// run: the limit on tasks is in force by now. The connection replaces the wire: it tells start about an error, or by closing that all is well.
 func (i *initProcess) waitAtGate() error {
 	for {
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(i.gate), 0, 0, unix.SOCK_CLOEXEC, 0, 0)
-		if errno == unix.EINTR {
+		fd, _, err := unix.Accept4(i.gate, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR {
 			continue
 		}
-		if errno != 0 {
-			return fmt.Errorf("wait at the gate: %w", errno)
+		if err != nil {
+			return fmt.Errorf("wait at the gate: %w", err)
 		}
 		i.wire.f.Close()
 		i.wire.enc = json.NewEncoder(rawWriter(fd))

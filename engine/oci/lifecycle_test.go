@@ -303,3 +303,44 @@ func TestNamespacesByPath(t *testing.T) {
 		t.Errorf("the hostname is %q", f.output())
 	}
 }
+
+func TestCreatedContainerSleeps(t *testing.T) {
+	f := newFixture(t, "exit", "5")
+	one := int64(8) // the payload is a Go program with threads; init has to live with whatever is set
+	f.spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: &one}
+	pid, err := f.create()
+	must(t, err)
+	switches := func() (n int) {
+		tasks, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")
+		for _, task := range tasks {
+			text, _ := os.ReadFile(task)
+			v, _ := strconv.Atoi(field(string(text), "voluntary_ctxt_switches"))
+			n += v
+		}
+		return n
+	}
+	_, _ = unix.Poll(nil, 200)
+	before := switches()
+	_, _ = unix.Poll(nil, 300)
+	if n := switches() - before; n > 6 {
+		t.Errorf("init woke up %d times in 0.3 s while it waited", n)
+	}
+	must(t, f.runtime.Start(f.id))
+	if code := wait(t, pid); code != 5 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestTaskLimitOfOne(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.WriteFile(filepath.Join(f.rootfs, "no-program"), []byte("x"), 0o755))
+	f.spec.Process.Args = []string{"/no-program"}
+	one := int64(1)
+	f.spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: &one}
+	pid, err := f.create()
+	must(t, err)
+	if err := f.runtime.Start(f.id); err == nil || !strings.Contains(err.Error(), "exec format error") {
+		t.Errorf("start says %v; it shall come as far as execve", err)
+	}
+	wait(t, pid)
+}

@@ -21,6 +21,9 @@ func conditionOf(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeConditi
 // heard is when the node last showed that it lives; a new one gets its time from its creation.
 func heard(s State) time.Time {
 	last := s.Node.CreationTimestamp.Time
+	if s.Since.After(last) {
+		last = s.Since
+	}
 	if s.Lease != nil && s.Lease.Spec.RenewTime != nil && s.Lease.Spec.RenewTime.After(last) {
 		last = s.Lease.Spec.RenewTime.Time
 	}

@@ -7,10 +7,11 @@
 // mirror other conditions, and spec.unschedulable, are kept here too.
 //
 // The Lease's time is the node's clock: nodes whose clocks are more than about half a minute slow are taken for dead.
-// It keeps no state; Decide is pure. Files: state.go, conditions.go, taints.go, evict.go, decide.go.
+// Decide is pure. Files: state.go, conditions.go, taints.go, evict.go, decide.go.
 package nodelife
 
 import (
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -28,11 +29,15 @@ type State struct {
 	Node  *corev1.Node
 	Lease *coordinationv1.Lease // nil: it has none
 	Pods  []*corev1.Pod         // on the node
+	Since time.Time             // when this controller began to listen: silence before it means nothing
 	Now   time.Time
 }
 
-// Controller watches over nodes.
+// Controller watches over nodes. Its one memory is when it looked first: after the whole cluster was down, all Leases are
+// old, and nobody is to blame.
 func Controller() reconcile.Controller {
+	var first sync.Once
+	var since time.Time
 	return reconcile.Define("node-controller", []reconcile.Watch{
 		reconcile.Objects[corev1.Node](),
 		reconcile.Mapped(func(_ *cache.Snapshot, l *coordinationv1.Lease) []reconcile.Key {
@@ -48,7 +53,12 @@ func Controller() reconcile.Controller {
 			}
 			return []reconcile.Key{{Name: n.Name}}
 		}), func(old, new *corev1.Pod) bool { return old.Spec.NodeName != new.Spec.NodeName }),
-	}, Observe, Decide)
+	}, func(s *cache.Snapshot, k reconcile.Key, now time.Time) (State, bool) {
+		first.Do(func() { since = now })
+		st, ok := Observe(s, k, now)
+		st.Since = since
+		return st, ok
+	}, Decide)
 }
 
 func troubled(n *corev1.Node) bool {

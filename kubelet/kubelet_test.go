@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,12 @@ func (r *rig) phase(name string, want corev1.PodPhase) *corev1.Pod {
 		}
 		return nil
 	})
-	return r.get(name)
+	p := r.get(name)
+	rev, _ := strconv.ParseInt(p.ResourceVersion, 10, 64)
+	if _, err := r.api.Cache.Wait(context.Background(), rev); err != nil { // the kubelet sees it too
+		r.t.Fatal(err)
+	}
+	return p
 }
 
 func ready(p *corev1.Pod) bool {

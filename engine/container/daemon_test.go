@@ -190,7 +190,7 @@ func TestDaemonKilledAtRandomMoments(t *testing.T) {
 		w.close()
 		d := w.daemon(t)
 		d.tell("storm", "storming")
-		time.Sleep(time.Duration(20+37*i) * time.Millisecond)
+		<-time.After(time.Duration(20+37*i) * time.Millisecond) //house:allow time.Sleep: the kill comes at a moment that nobody chose
 		d.kill()
 		w.open()
 		for _, c := range w.List() { // 137: the daemon was about to remove it

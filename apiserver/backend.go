@@ -162,7 +162,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, b Backend, path 
 		ModifyResponse: func(res *http.Response) error { return a.look(res) },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var has apierrors.APIStatus
-			if !errors.As(err, &has) {
+			if !errors.As(err, &has) && errs.Kind(err) == nil {
 				err = errs.New(errs.Unavailable, "error dialing backend: %w", err)
 			}
 			sendError(w, r, err)

@@ -147,24 +147,25 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request, c call) error
 		return err
 	}
 	out := url.Values{}
-	on := func(key, as string, byDefault bool) {
-		text := q.Get(key)
-		yes, err := strconv.ParseBool(text)
-		if text == "" && byDefault || err == nil && yes {
+	for key, as := range map[string]string{"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"} {
+		if yes, err := strconv.ParseBool(q.Get(key)); err == nil && yes {
 			out.Set(as, "1")
 		}
 	}
-	on("stdin", "input", false)
-	on("stdout", "output", true)
-	on("stderr", "error", true)
-	on("tty", "tty", false)
+	if !out.Has("input") && !out.Has("output") && !out.Has("error") {
+		return apierrors.NewBadRequest("you must specify at least 1 of stdin, stdout, stderr")
+	}
 	if c.subresource == "exec" {
 		if len(q["command"]) == 0 {
 			return apierrors.NewBadRequest("you must specify at least one command for the container")
 		}
 		out["command"] = q["command"]
 	}
-	return s.toKubelet(w, r, c, pod.Spec.NodeName, "/"+c.subresource+"/"+pod.Namespace+"/"+pod.Name+"/"+name, out)
+	path := "/" + c.subresource + "/" + pod.Namespace + "/" + pod.Name + "/" + name
+	if translating(r) {
+		return s.translate(w, r, c, pod.Spec.NodeName, path, out)
+	}
+	return s.toKubelet(w, r, c, pod.Spec.NodeName, path, out)
 }
 
 // running is a pod that has a node.

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/version"
+	apiversion "k8s.io/apimachinery/pkg/version"
 
 	"github.com/knarr/knarr/apiserver/auth"
+	"github.com/knarr/knarr/internal/version"
 )
 
 // servePath answers requests for what is no resource.
@@ -43,7 +42,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, _ auth.User) 
 			}
 		}
 	}
-	if strings.HasPrefix(r.URL.Path, "/openapi/") && s.cfg.OpenAPI != nil {
+	if strings.HasPrefix(r.URL.Path, "/openapi/") {
 		s.cfg.OpenAPI.ServeHTTP(w, r)
 		return nil
 	}
@@ -159,30 +158,10 @@ func contains(list []string, s string) bool {
 }
 
 // Version is what /version says: the Kubernetes release whose API types are served, marked as ours.
-func Version() version.Info { return buildVersion() }
-
-// fallbackMinor is used in binaries without module information.
-const fallbackMinor = "37.0"
-
-var buildVersion = sync.OnceValue(func() version.Info {
-	release := fallbackMinor
-	commit := ""
-	if b, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range b.Deps {
-			if v, found := strings.CutPrefix(m.Version, "v0."); found && m.Path == "k8s.io/api" {
-				release = v
-			}
-		}
-		for _, x := range b.Settings {
-			if x.Key == "vcs.revision" {
-				commit = x.Value
-			}
-		}
-	}
-	minor, _, _ := strings.Cut(release, ".")
-	return version.Info{
-		Major: "1", Minor: minor, GitVersion: "v1." + release + "+knarr", GitCommit: commit, GitTreeState: "clean",
+func Version() apiversion.Info {
+	return apiversion.Info{
+		Major: version.Major, Minor: version.Minor, GitVersion: version.Kubernetes + "+knarr", GitTreeState: "clean",
 		BuildDate: "1970-01-01T00:00:00Z", GoVersion: runtime.Version(), Compiler: runtime.Compiler,
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-})
+}

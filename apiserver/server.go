@@ -35,6 +35,7 @@ import (
 
 	"github.com/knarr/knarr/apiserver/admission"
 	"github.com/knarr/knarr/apiserver/auth"
+	"github.com/knarr/knarr/apiserver/openapi"
 	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/kinds"
@@ -59,7 +60,7 @@ type Config struct {
 	// Kubelet finds how to reach the kubelet of a node, for logs, exec, attach, port-forward and proxy. Nil: by the node's
 	// address and its daemonEndpoints port, with the API server's client certificate.
 	Kubelet func(node string) (Backend, error)
-	// OpenAPI serves /openapi/; nil: 404.
+	// OpenAPI serves /openapi/; nil: the documents of all kinds.
 	OpenAPI http.Handler
 }
 
@@ -114,6 +115,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(s.authz), Tokens: authority, Now: now,
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
+	if s.cfg.OpenAPI == nil {
+		s.cfg.OpenAPI = openapi.New(kinds.All, kinds.Virtual)
+	}
 	s.discovery = newDiscovery(kinds.All, kinds.Virtual)
 	s.metrics = newMetrics(s.cache)
 	s.flight = newFlight()

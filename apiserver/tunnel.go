@@ -37,7 +37,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, c call, pod *cor
 	if err != nil {
 		return err
 	}
-	back, rest, err := s.spdy(r.Context(), b, "/portForward/"+pod.Namespace+"/"+pod.Name, answer{call: c})
+	back, rest, err := s.spdy(r.Context(), b, &url.URL{Path: "/portForward/" + pod.Namespace + "/" + pod.Name}, portforward.PortForwardV1Name, answer{call: c})
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func join(front *websocket.Conn, back net.Conn, rest *bufio.Reader) {
 }
 
 // spdy upgrades a connection to a kubelet. What was read beyond the answer is in the reader.
-func (s *Server) spdy(ctx context.Context, b Backend, path string, a answer) (net.Conn, *bufio.Reader, error) {
+func (s *Server) spdy(ctx context.Context, b Backend, at *url.URL, protocol string, a answer) (net.Conn, *bufio.Reader, error) {
 	conn, err := s.dial(ctx, b)
 	if err != nil {
 		return nil, nil, apierrors.NewServiceUnavailable("error dialing backend: " + err.Error())
@@ -103,8 +103,8 @@ func (s *Server) spdy(ctx context.Context, b Backend, path string, a answer) (ne
 	if b.URL != nil {
 		host = b.URL.Host
 	}
-	req := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}, Host: host, Header: http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {portforward.PortForwardV1Name},
+	req := &http.Request{Method: http.MethodPost, URL: at, Host: host, Header: http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}, "X-Stream-Protocol-Version": {protocol},
 	}}
 	if err := req.Write(conn); err != nil {
 		return nil, nil, errors.Join(apierrors.NewServiceUnavailable("ask the kubelet: "+err.Error()), conn.Close())
@@ -143,6 +143,9 @@ func (s *Server) dial(ctx context.Context, b Backend) (net.Conn, error) {
 	}
 	config := b.TLS.Clone()
 	config.NextProtos = []string{"http/1.1"}
+	if config.ServerName == "" {
+		config.ServerName = b.URL.Hostname()
+	}
 	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())

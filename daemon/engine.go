@@ -32,7 +32,7 @@ type engine struct {
 }
 
 // openEngine recovers the engine of an instance. The caller closes it.
-func openEngine(cfg Config, log *slog.Logger) (_ *engine, err error) {
+func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, err error) {
 	dir := filepath.Join(cfg.DataDir, "engine")
 	e := &engine{log: log}
 	defer func() {
@@ -54,6 +54,9 @@ func openEngine(cfg Config, log *slog.Logger) (_ *engine, err error) {
 	}); err != nil {
 		return nil, err
 	}
+	if err = e.networks.EnsureDefaults(ctx); err != nil {
+		return nil, err
+	}
 	if e.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(dir, "volumes")}); err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func openEngine(cfg Config, log *slog.Logger) (_ *engine, err error) {
 	e.builder = build.New(build.Config{
 		Dir: filepath.Join(dir, "build"), Images: e.images, Run: e.containers.BuildRunner(), Log: log,
 	})
-	return e, nil
+	return e, e.builder.Recover()
 }
 
 func (e *engine) close() {
@@ -75,6 +78,9 @@ func (e *engine) close() {
 	}
 	if e.networks != nil {
 		e.networks.Close()
+	}
+	if e.images != nil {
+		e.images.Close()
 	}
 }
 

@@ -7,14 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/knarr/knarr/apiserver"
 	"github.com/knarr/knarr/apiserver/auth"
@@ -56,7 +58,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	var eng *engine
 	if cfg.Has(Engine) {
 		tell.status("opening the engine")
-		if eng, err = openEngine(cfg, log.With("component", "engine")); err != nil {
+		if eng, err = openEngine(ctx, cfg, log.With("component", "engine")); err != nil {
 			return err
 		}
 		defer eng.close()
@@ -172,7 +174,7 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	}
 	server, err := apiserver.New(apiserver.Config{
 		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
-		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain, OpenAPI: openapi.New(kinds.All),
+		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain, OpenAPI: openapi.New(kinds.All, kinds.Virtual),
 		Names: []string{cfg.NodeName},
 		Kubelet: func(node string) (apiserver.Backend, error) {
 			if node != cfg.NodeName || !cfg.Has(Kubelet) {
@@ -226,14 +228,48 @@ func newKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine,
 
 func runProxy(ctx context.Context, g *errgroup.Group, cfg Config, p *plane, log *slog.Logger) {
 	forProxy, forDNS := newServices(p.reader), newServices(p.reader)
-	px := proxy.New(proxy.Config{Name: cfg.Name, Facts: proxy.Facts{
-		NodeName: cfg.NodeName, NodeIP: cfg.NodeIP, ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR, OwnIPs: []netip.Addr{cfg.ClusterDNS()},
-	}}, forProxy, log.With("component", "proxy"))
-	names := dns.New(dns.Config{Name: cfg.Name, Domain: cfg.ClusterDomain, Listen: []netip.Addr{cfg.ClusterDNS()}}, forDNS, log.With("component", "dns"))
+	px := proxy.New(proxyConfig(cfg), forProxy, log.With("component", "proxy"))
+	names := dns.New(dnsConfig(cfg), forDNS, log.With("component", "dns"))
 	g.Go(func() error { return forProxy.run(ctx) })
 	g.Go(func() error { return forDNS.run(ctx) })
 	g.Go(func() error { return px.Run(ctx) })
 	g.Go(func() error { return names.Run(ctx) })
+}
+
+func proxyConfig(cfg Config) proxy.Config {
+	return proxy.Config{Name: cfg.Name, Facts: proxy.Facts{
+		NodeName: cfg.NodeName, NodeIP: cfg.NodeIP, ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR,
+		OwnIPs: []netip.Addr{cfg.ClusterDNS()},
+	}}
+}
+
+func dnsConfig(cfg Config) dns.Config {
+	return dns.Config{
+		Domain: cfg.ClusterDomain, Listen: []netip.AddrPort{netip.AddrPortFrom(cfg.ClusterDNS(), 53)},
+		Reverse: []netip.Prefix{cfg.ClusterCIDR, cfg.ServiceCIDR},
+	}
+}
+
+// waitNode returns when the node's condition Ready is True.
+func waitNode(ctx context.Context, r cache.Reader, name string) error {
+	ready := func(n *corev1.Node) bool {
+		return n != nil && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		})
+	}
+	snap := r.Snapshot()
+	if n, ok := cache.Get[corev1.Node](snap, "", name); ok && ready(n) {
+		return nil
+	}
+	for change, err := range r.Watch(ctx, kinds.For[corev1.Node](), snap.Revision()) {
+		if err != nil {
+			return fmt.Errorf("wait for node %s: %w", name, err)
+		}
+		if change.New != nil && change.New.Object.GetName() == name && ready(cache.As[corev1.Node](change.New)) {
+			return nil
+		}
+	}
+	return ctx.Err()
 }
 
 func wait(ctx context.Context, ready <-chan struct{}) error {
@@ -256,7 +292,7 @@ func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) erro
 		return err
 	}
 	defer locked.Close()
-	eng, err := openEngine(cfg, log)
+	eng, err := openEngine(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -264,31 +300,35 @@ func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) erro
 	if err := eng.containers.StopAll(ctx); err != nil {
 		return fmt.Errorf("stop all containers: %w", err)
 	}
-	if err := eng.networks.RemoveAll(ctx); err != nil {
+	if err := eng.networks.Teardown(); err != nil {
 		return fmt.Errorf("remove networks: %w", err)
 	}
-	if err := removeClusterNetwork(cfg, log); err != nil {
-		return err
+	if err := proxy.New(proxyConfig(cfg), nil, log).Remove(); err != nil {
+		return fmt.Errorf("remove the rules of services: %w", err)
+	}
+	if err := dns.New(dnsConfig(cfg), nil, log).Remove(); err != nil {
+		return fmt.Errorf("remove the name server's address: %w", err)
 	}
 	folders := []string{cfg.RunDir}
 	if purge {
 		folders = append(folders, cfg.DataDir)
 	}
 	for _, dir := range folders {
-		if err := removeContents(dir); err != nil {
+		if err := removeAll(dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeContents empties a folder and removes it. A mount point below it is an error: a recursive removal must never
-// reach through one.
-func removeContents(dir string) error {
-	if err := noMountsBelow(dir); err != nil {
-		return err
+// removeAll removes a folder with all in it. A mount below it is an error: a recursive removal must never reach through one.
+func removeAll(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("look for mounts below %s: %w", dir, err)
+	}
+	if len(mounts) > 0 {
+		return errs.New(errs.Conflict, "%s is still mounted; unmount it and try again", mounts[0].Mountpoint)
 	}
 	return os.RemoveAll(dir)
 }
-
-var _ net.Listener // keeps the import beside listenUnix's

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -293,11 +292,7 @@ func streams(s podruntime.Stdio) (_ container.Streams, done func()) {
 }
 
 func (r runtime) PortForward(ctx context.Context, sandboxID string, port uint16, conn io.ReadWriteCloser) error {
-	box, err := r.containers.Sandbox(sandboxID)
-	if err != nil {
-		return err
-	}
-	target, err := dialIn(ctx, box.NetnsPath, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	target, err := r.containers.DialSandbox(ctx, sandboxID, port)
 	if err != nil {
 		return fmt.Errorf("forward to port %d of %s: %w", port, sandboxID, err)
 	}

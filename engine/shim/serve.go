@@ -176,7 +176,7 @@ func (m *monitor) do(q request) error {
 }
 
 func (m *monitor) answerWait(c *conn) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //house:allow context.Background: the root of the monitor, a program of its own
 	defer cancel()
 	closed := gone(c)
 	go func() {

@@ -205,8 +205,18 @@ func pump(ctx context.Context, p *shim.Streams, s Streams, resize func(Size)) er
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	return errors.Join(err, ignoreClosed(p.Close()))
+	err = errors.Join(err, ignoreClosed(p.Close()))
+	// The caller may use its writers again: nothing is written any more, but for a write that the caller's side holds up.
+	timer := time.NewTimer(writePatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+	return err
 }
+
+const writePatience = time.Second
 
 // oneAtATime guards a writer that is given for both streams, as os/exec does.
 func oneAtATime(a, b io.Writer) (io.Writer, io.Writer) {

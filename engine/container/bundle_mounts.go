@@ -63,7 +63,7 @@ func (p Plan) mounts() []specs.Mount {
 	}
 	slices.SortStableFunc(user, func(a, b specs.Mount) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
 	system := slices.DeleteFunc(p.systemMounts(), func(m specs.Mount) bool {
-		return taken[m.Destination] || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/")
+		return taken[m.Destination] || m.Destination == "/dev/shm" && p.Spec.IpcMode == "none" || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/")
 	})
 	return append(system, user...)
 }

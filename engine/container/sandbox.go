@@ -96,6 +96,9 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, 
 	}
 	s.op.Lock()
 	defer s.op.Unlock()
+	if !e.listed(s) { // removed, or given up, while we waited
+		return Sandbox{}, errs.New(errs.Unavailable, "sandbox %s was being removed; try again", s.id)
+	}
 	if rec := e.sandboxRecord(s); s.ready(rec) {
 		return s.view(rec), nil
 	}
@@ -131,6 +134,12 @@ func (e *Engine) admitSandbox(spec SandboxSpec) (*sandbox, error) {
 		e.sandboxes[spec.ID] = s
 	}
 	return s, nil
+}
+
+func (e *Engine) listed(s *sandbox) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.sandboxes[s.id] == s
 }
 
 func (e *Engine) sandboxRecord(s *sandbox) sandboxRecord {
@@ -345,13 +354,16 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 	}
 	s.op.Lock()
 	defer s.op.Unlock()
-	if err := e.endMembers(ctx, id, all); err != nil {
-		return fmt.Errorf("remove sandbox %s: %w", id, err)
+	if !e.listed(s) {
+		return nil
 	}
 	rec := e.sandboxRecord(s)
-	rec.Removing = true
+	rec.Removing = true // from now on nothing starts in it
 	if err := e.saveSandbox(s, rec); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err := e.endMembers(ctx, id, all); err != nil {
+		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
 	if err := e.dismantleSandbox(ctx, s); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)

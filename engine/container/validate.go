@@ -202,7 +202,10 @@ func cutHost(h string) (name, addr string, ok bool) {
 func (f *faults) namespace(field, mode string) {
 	kind, rest, _ := strings.Cut(mode, ":")
 	switch {
-	case mode == "" || mode == "private" || mode == "host":
+	case mode == "" || mode == "host":
+	case field == "UsernsMode":
+		f.list = append(f.list, errs.New(errs.Unsupported, "user namespace mode %q is not supported yet", mode))
+	case mode == "private":
 	case field == "IpcMode" && (mode == "none" || mode == "shareable"):
 	case kind == "container" && rest != "" && (field == "PidMode" || field == "IpcMode"):
 	default:

@@ -232,6 +232,7 @@ type ExecSpec struct {
 	Dir, User       string
 	Terminal, Stdin bool
 	Privileged      bool
+	DetachKeys      string // kept for the edge that the streams come from
 }
 
 // Streams connect a caller with a process. Nil members are not connected. With a terminal, Stdout carries all.

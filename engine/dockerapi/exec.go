@@ -3,12 +3,14 @@
 package dockerapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
 	dcontainer "github.com/moby/moby/api/types/container"
 
 	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/detach"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -20,8 +22,12 @@ func (s *Server) execCreate(w http.ResponseWriter, r *http.Request) error {
 	if len(req.Cmd) == 0 {
 		return errs.New(errs.Invalid, "no exec command specified")
 	}
+	if _, err := detach.Parse(req.DetachKeys); err != nil {
+		return err
+	}
 	id, err := s.Containers.ExecCreate(r.PathValue("id"), container.ExecSpec{
 		Args: req.Cmd, Env: req.Env, Dir: req.WorkingDir, User: req.User, Terminal: req.Tty, Stdin: req.AttachStdin, Privileged: req.Privileged,
+		DetachKeys: req.DetachKeys,
 	})
 	if err != nil {
 		return err
@@ -48,19 +54,24 @@ func (s *Server) execStart(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	keys, err := detach.Parse(st.Spec.DetachKeys)
+	if err != nil {
+		return err
+	}
 	conn, in, greet, err := takeOver(w, r, streamType(st.Spec.Terminal))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	greet()
-	ctx, streams := wired(r.Context(), conn, in, st.Spec.Terminal, st.Spec.Stdin, true, true)
+	ctx, streams, release := wired(r.Context(), conn, in, wiring{terminal: st.Spec.Terminal, stdin: st.Spec.Stdin, stdout: true, stderr: true, keys: keys})
+	defer release()
 	if req.ConsoleSize != nil && st.Spec.Terminal {
 		size := make(chan container.Size, 1)
 		size <- container.Size{Rows: uint16(req.ConsoleSize[0]), Cols: uint16(req.ConsoleSize[1])}
 		streams.Resize = size
 	}
-	if err := s.Containers.ExecStart(ctx, id, streams, false); err != nil && ctx.Err() == nil {
+	if err := s.Containers.ExecStart(ctx, id, streams, false); err != nil && ctx.Err() == nil && !errors.Is(err, container.ErrDetach) {
 		// The status line is gone, so the reason goes where the person looks; the exit code comes from inspect.
 		out := streams.Stdout
 		if streams.Stderr != nil {

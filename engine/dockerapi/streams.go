@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/detach"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -89,32 +91,77 @@ func takeOver(w http.ResponseWriter, r *http.Request, contentType string) (conn 
 	}, nil
 }
 
-// wired are a hijacked connection's ends as a process's streams. Without stdin the input is still read: a client that
-// closes only its sending side (as docker does when it has no input) goes on listening; one whose connection breaks ends
-// the returned context.
-func wired(ctx context.Context, conn net.Conn, in io.Reader, terminal, stdin, stdout, stderr bool) (context.Context, container.Streams) {
-	var st container.Streams
+// wiring says which of a process's streams a client wants.
+type wiring struct {
+	terminal, stdin, stdout, stderr bool
+	keys                            []byte // that detach from a terminal
+}
+
+// drainFor is how long input that a client left behind may still flow to the process after the client has gone.
+const drainFor = 10 * time.Second
+
+// wired are a hijacked connection's ends as a process's streams. A client that closes only its sending side (as docker does
+// when it has no input) goes on listening; when it has gone altogether the returned context ends, whether or not there is
+// anything to write to it. release ends the watch for that.
+func wired(ctx context.Context, conn net.Conn, in io.Reader, o wiring) (_ context.Context, st container.Streams, release func()) {
 	m := &mux{w: conn}
-	if stdout {
+	if o.stdout {
 		st.Stdout = muxStream{m, 1}
-		if terminal {
+		if o.terminal {
 			st.Stdout = conn
 		}
 	}
-	if stderr && !terminal {
+	if o.stderr && !o.terminal {
 		st.Stderr = muxStream{m, 2}
 	}
-	if stdin {
-		st.Stdin = in
-		return ctx, st
-	}
 	ctx, cancel := context.WithCancel(ctx)
+	drained := make(chan struct{})
+	if o.stdin {
+		if !o.terminal {
+			o.keys = nil
+		}
+		st.Stdin = &input{r: detach.NewReader(in, o.keys), ended: sync.OnceFunc(func() { close(drained) })}
+	} else {
+		go func() {
+			io.Copy(io.Discard, in)
+			close(drained)
+		}()
+	}
+	h, err := watchHangup(conn)
+	if err != nil { // out of descriptors: the next write tells
+		return ctx, st, cancel
+	}
 	go func() {
-		if _, err := io.Copy(io.Discard, in); err != nil {
-			cancel()
+		defer cancel()
+		if !h.wait() {
+			return
+		}
+		late := time.NewTimer(drainFor)
+		defer late.Stop()
+		select {
+		case <-drained:
+		case <-late.C:
+		case <-ctx.Done():
 		}
 	}()
-	return ctx, st
+	return ctx, st, func() { cancel(); h.close() }
+}
+
+// input notes its end, and tells the engine of detaching in its own word.
+type input struct {
+	r     io.Reader
+	ended func()
+}
+
+func (i *input) Read(p []byte) (int, error) {
+	n, err := i.r.Read(p)
+	if err != nil {
+		i.ended()
+	}
+	if errors.Is(err, detach.ErrDetached) {
+		err = container.ErrDetach
+	}
+	return n, err
 }
 
 func streamType(terminal bool) string {
@@ -133,14 +180,21 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		return errs.New(errs.Conflict, "container %s is paused, unpause the container before attach", c.Spec.Name)
 	}
 	tty := c.Spec.Terminal
+	keys, err := detach.Parse(r.URL.Query().Get("detachKeys"))
+	if err != nil {
+		return err
+	}
 	conn, in, greet, err := takeOver(w, r, streamType(tty))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, st := wired(r.Context(), conn, in, tty, truth(r, "stdin") && c.Spec.OpenStdin, truth(r, "stdout"), truth(r, "stderr"))
-	if !truth(r, "stream") {
-		st.Stdin = nil
+	stream := truth(r, "stream")
+	ctx, st, release := wired(r.Context(), conn, in, wiring{
+		terminal: tty, stdin: stream && truth(r, "stdin") && c.Spec.OpenStdin, stdout: truth(r, "stdout"), stderr: truth(r, "stderr"), keys: keys,
+	})
+	defer release()
+	if !stream {
 		greet()
 		for l, err := range s.Containers.Logs(ctx, c.ID, container.LogOptions{Stdout: truth(r, "stdout"), Stderr: truth(r, "stderr"), Tail: -1}) {
 			if err != nil || writeLine(st, tty, l, false) != nil {

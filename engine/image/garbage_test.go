@@ -101,7 +101,7 @@ func TestRemove(t *testing.T) {
 	if err := s.Tag("web:v1", "localhost:5000/web"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Remove(t.Context(), "nope", false, nil); !errors.Is(err, errs.NotFound) || err.Error() != "no such image: nope" {
+	if _, err := s.Remove(t.Context(), "nope", false, nil); !errors.Is(err, errs.NotFound) || err.Error() != "No such image: nope" {
 		t.Error(err)
 	}
 	got, err := s.Remove(t.Context(), "localhost:5000/web", false, nil)

@@ -20,7 +20,7 @@ func invalidName(name string, err error) error {
 	return errs.New(errs.Invalid, "invalid reference %q: %w", name, err)
 }
 
-func notFound(ref string) error { return errs.New(errs.NotFound, "no such image: %s", ref) }
+func notFound(ref string) error { return errs.New(errs.NotFound, "No such image: %s", ref) }
 
 // Get finds an image by name[:tag][@digest], full ID, or unique ID prefix; a name wins over a prefix.
 func (s *Store) Get(ref string) (Image, error) {

@@ -3,12 +3,14 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -77,7 +79,7 @@ func isLoopback(hostPort string) bool {
 func baseTransport(plain, unverified bool) http.RoundTripper {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           dial,
 		TLSHandshakeTimeout:   15 * time.Second,
 		ResponseHeaderTimeout: time.Minute,
 		IdleConnTimeout:       30 * time.Second,
@@ -90,6 +92,38 @@ func baseTransport(plain, unverified bool) http.RoundTripper {
 		return t
 	}
 	return httpsOnly{t}
+}
+
+// How long a name may take to resolve, and all of connecting to what it resolves to.
+const (
+	resolveFor = 2500 * time.Millisecond
+	connectFor = 10 * time.Second
+)
+
+// dial bounds the lookup apart from the connection: without a way out, resolvers wait far longer than people do.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectFor)
+	defer cancel()
+	lookup, done := context.WithTimeout(ctx, resolveFor)
+	addrs, err := net.DefaultResolver.LookupNetIP(lookup, "ip", host)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{Timeout: connectFor / time.Duration(min(len(addrs), 2)), KeepAlive: 30 * time.Second}
+	var failed error
+	for _, ip := range addrs {
+		conn, err := d.DialContext(ctx, network, net.JoinHostPort(ip.Unmap().String(), port))
+		if err == nil {
+			return conn, nil
+		}
+		failed = cmp.Or(failed, err)
+	}
+	return nil, failed
 }
 
 // httpsOnly refuses to send anything in the clear, whatever the library thinks of private addresses.
@@ -127,6 +161,14 @@ func registryError(n reference.Named, err error) error {
 	ref := reference.FamiliarString(n)
 	var te *transport.Error
 	if !errors.As(err, &te) {
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			return errs.New(errs.Unavailable, "registry %s cannot be reached: lookup %s: %s", reference.Domain(n), dns.Name, dns.Err)
+		}
+		var get *url.Error
+		if errors.As(err, &get) {
+			err = get.Err
+		}
 		return errs.New(errs.Unavailable, "registry %s: %w", reference.Domain(n), err)
 	}
 	var codes []string

@@ -84,7 +84,7 @@ func (s *Server) keep(ctx context.Context, from int64) {
 }
 
 func (s *Server) owns(e *cache.Entry) bool {
-	for _, o := range append(s.namespaces(), s.ownService()...) {
+	for _, o := range append(append(s.namespaces(), s.trust()), s.ownService()...) {
 		if kinds.Of(o.want) == e.Type && o.want.GetName() == e.Object.GetName() && o.want.GetNamespace() == e.Object.GetNamespace() {
 			return true
 		}
@@ -97,7 +97,7 @@ func (s *Server) bootstrap(ctx context.Context) error {
 	if err := s.ensureAll(ctx, s.namespaces()); err != nil {
 		return err
 	}
-	return s.ensureAll(ctx, append(ownRoles(), s.ownService()...))
+	return s.ensureAll(ctx, append(append(ownRoles(), s.trust()), s.ownService()...))
 }
 
 // ensureAll writes in parallel: the store puts what comes together into one fsync.
@@ -150,6 +150,13 @@ func (s *Server) namespaces() []ownObject {
 		list = append(list, ownObject{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, func(kinds.Object) {}})
 	}
 	return list
+}
+
+// trust is the CA's certificate, from where controllers/rootca copies it into every namespace for the pods there.
+func (s *Server) trust() ownObject {
+	data := map[string]string{"ca.crt": string(s.authority.CA())}
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-root-ca.crt"}, Data: data}
+	return ownObject{m, func(have kinds.Object) { have.(*corev1.ConfigMap).Data = data }}
 }
 
 func ownRoles() []ownObject {

@@ -118,6 +118,21 @@ func (q *queue) later(p *corev1.Pod, now time.Time) (told string) {
 	return w.text
 }
 
+// again is later for a pod that failed by no fault of the nodes: it is tried when its pause is over, whatever happens.
+func (q *queue) again(p *corev1.Pod, now time.Time) {
+	q.later(p, now)
+	w := q.waiting[p.UID]
+	w.until = w.not
+}
+
+// untold notes that people were not told after all; the next attempt, when the pause is over, tells them.
+func (q *queue) untold(uid types.UID, now time.Time) {
+	if w := q.waiting[uid]; w != nil {
+		w.text = ""
+		q.makeDue(w, now)
+	}
+}
+
 func (q *queue) told(uid types.UID, text string) { q.waiting[uid].text = text }
 
 // retryAll: something changed that may help.

@@ -5,6 +5,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ type Scheduler struct {
 	writers sync.WaitGroup
 }
 
-// result is how a binding ended, or that an unschedulable pod's condition was written.
+// result is how a write ended: a binding, or, without a node, the condition of a pod that fits nowhere.
 type result struct {
 	pod  *corev1.Pod
 	node string
@@ -61,20 +62,23 @@ func New(reader cache.Reader, doer client.Doer, events Recorder, log *slog.Logge
 	}
 }
 
-// Run schedules until ctx ends.
+// Run schedules until ctx ends; that is no error.
 func (s *Scheduler) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.writers.Wait()
 	defer cancel()
 	if _, err := s.reader.Wait(ctx, 1); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("wait for the first state: %w", err)
 	}
 	for ctx.Err() == nil {
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the scheduler lost the watch; looking at everything again", "err", err)
 		}
 	}
-	return context.Cause(ctx)
+	return nil
 }
 
 // follow makes the View from a snapshot and keeps it by the changes after it.
@@ -274,6 +278,10 @@ func (s *Scheduler) bind(ctx context.Context, p *corev1.Pod, node string) error 
 
 // finish takes a binding's result: a pod that could not be bound is taken off its node and tried again.
 func (s *Scheduler) finish(r result) {
+	if r.node == "" {
+		s.finishTelling(r)
+		return
+	}
 	if r.err == nil {
 		s.events.Event(r.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned "+fullName(r.pod)+" to "+r.node)
 		return
@@ -284,14 +292,24 @@ func (s *Scheduler) finish(r result) {
 		if p, ok := cache.Get[corev1.Pod](s.reader.Snapshot(), r.pod.Namespace, r.pod.Name); ok && p.UID == r.pod.UID {
 			s.view.setPod(p)
 			if p.Spec.NodeName == "" && p.DeletionTimestamp == nil {
-				s.queue.later(p, s.now())
+				s.queue.again(p, s.now())
 			}
 		}
 		return
 	}
 	s.log.Warn("bind a pod", "pod", fullName(r.pod), "node", r.node, "err", r.err)
 	s.events.Event(r.pod, corev1.EventTypeWarning, "FailedScheduling", "bind to "+r.node+": "+r.err.Error())
-	s.queue.later(r.pod, s.now())
+	s.queue.again(r.pod, s.now())
+}
+
+// finishTelling takes the result of writing a condition: what could not be written is written at the next attempt, which
+// comes after a pause and looks at the pod as it is then.
+func (s *Scheduler) finishTelling(r result) {
+	if r.err == nil || errors.Is(r.err, errs.NotFound) {
+		return
+	}
+	s.log.Debug("say that a pod is unschedulable", "pod", fullName(r.pod), "err", r.err)
+	s.queue.untold(r.pod.UID, s.now())
 }
 
 // fail notes that a pod fits nowhere: in the queue, in its condition, and as an event; the latter two once for each text.
@@ -308,11 +326,10 @@ func (s *Scheduler) fail(ctx context.Context, p *corev1.Pod, reasons []Reason) {
 	if !setUnschedulable(c, text, s.now()) {
 		return
 	}
-	c.ResourceVersion = "" // only this condition is written, and the queue is its only writer
+	// With its resourceVersion: a write that comes late must not take back what a kubelet has said since.
 	s.write(ctx, func() {
-		if _, err := s.pods.UpdateStatus(ctx, c); err != nil && ctx.Err() == nil {
-			s.log.Debug("say that a pod is unschedulable", "pod", fullName(p), "err", err)
-		}
+		_, err := s.pods.UpdateStatus(ctx, c)
+		s.report(ctx, result{pod: p, err: err})
 	})
 }
 

@@ -90,11 +90,11 @@ func (r *rig) eventually(what string, f func() error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	rev := r.api.Cache.Snapshot().Revision() // before the first look, so that no change falls between
 	last := f()
 	if last == nil {
 		return
 	}
-	rev := r.api.Cache.Snapshot().Revision()
 	for range r.api.Cache.WatchAll(ctx, rev) {
 		if last = f(); last == nil {
 			return
@@ -394,7 +394,7 @@ func TestMissingConfigMapHoldsThePodBack(t *testing.T) {
 func TestImages(t *testing.T) {
 	r := newRig(t)
 	r.rt.AddImage("web", kubelettest.UntilStopped)
-	r.rt.Remote["far:1"] = podruntime.Image{ID: "sha256:far", Names: []string{"far:1"}, Size: 7}
+	r.rt.AddRemote("far:1", podruntime.Image{ID: "sha256:far", Names: []string{"far:1"}, Size: 7})
 	add := func(name, image string, policy corev1.PullPolicy) {
 		r.api.Put(pod(name, corev1.Container{Name: "c", Image: image, ImagePullPolicy: policy}))
 	}

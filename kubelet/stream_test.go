@@ -55,6 +55,7 @@ func served(t *testing.T) (*rig, *url.URL) {
 			}
 			return 0, nil
 		case "forever":
+			fmt.Fprint(s.Stdout, "here I am")
 			<-ctx.Done()
 			return -1, context.Cause(ctx)
 		case "big":
@@ -163,14 +164,19 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+type beginning struct{ f func() }
+
+func (b beginning) Write(p []byte) (int, error) { b.f(); return len(p), nil }
+
 // GHSA-5ffw-gxpp-mxpf and its like: clients that come and go leave nothing behind.
 func TestClientsThatLeaveEndTheirProcess(t *testing.T) {
 	_, base := served(t)
 	for name := range executors(t, base, "", "") {
 		for range 20 {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			ctx, cancel := context.WithCancel(t.Context())
+			began := beginning{cancel} // the client leaves when the process has said something
 			ex := executors(t, base, "/exec/shop/web/c", "command=forever&output=1")[name]
-			if err := ex.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: io.Discard}); err == nil {
+			if err := ex.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: began}); err == nil {
 				t.Errorf("%s: it ended", name)
 			}
 			cancel()

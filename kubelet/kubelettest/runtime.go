@@ -98,8 +98,17 @@ var _ podruntime.Runtime = (*FakeRuntime)(nil)
 
 // AddImage puts an image into the store.
 func (f *FakeRuntime) AddImage(ref string, main Main) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.Images[ref] = podruntime.Image{ID: "sha256:" + ref, Names: []string{ref}, Size: 1000, Local: true}
 	f.Mains[ref] = main
+}
+
+// AddRemote makes an image known that can be pulled.
+func (f *FakeRuntime) AddRemote(ref string, img podruntime.Image) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Remote[ref] = img
 }
 
 // Calls is what was asked for, in order: "sandbox ID", "create NAME", "start NAME", "signal NAME N", "remove NAME".

@@ -111,12 +111,9 @@ func (w *worker) makeDir(p *corev1.Pod) error {
 	return nil
 }
 
-// removeDir removes the pod's folder and its logs. The volumes have been unmounted; it crosses no mount.
+// removeDir removes the pod's logs and its folder. The volumes have been unmounted; it crosses no mount.
 func (w *worker) removeDir() error {
 	if err := volume.TearDown(w.k.podDir(w.uid)); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(w.k.podDir(w.uid)); err != nil {
 		return err
 	}
 	logs, err := filepath.Glob(filepath.Join(w.k.cfg.LogDir, "*_"+string(w.uid)))
@@ -127,6 +124,10 @@ func (w *worker) removeDir() error {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
+	}
+	// Last of all: the folder is the sign that something is left, should we be cut off.
+	if err := os.RemoveAll(w.k.podDir(w.uid)); err != nil {
+		return err
 	}
 	w.change(func(m *lifecycle.Memory) { m.HasDir = false })
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	dbuild "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/knarr/knarr/engine/build"
@@ -17,7 +18,7 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	switch {
 	case q.Get("version") == "2":
-		return errs.New(errs.Unsupported, "BuildKit sessions are not supported: set DOCKER_BUILDKIT=0, or use knarr build")
+		return errs.New(errs.Unsupported, "%s", noBuildKit)
 	case q.Get("remote") != "" && q.Get("remote") != "client-session":
 		return errs.New(errs.Unsupported, "build from %s: only a context in the request body is read; download it first", q.Get("remote"))
 	}
@@ -70,6 +71,7 @@ func queryJSON(text string, into any) error {
 	return nil
 }
 
+// buildPrune has nothing to do of its own: cached steps are images, and go with them.
 func (s *Server) buildPrune(w http.ResponseWriter, r *http.Request) error {
-	return errs.New(errs.Unsupported, "the build cache is made of images: prune images instead")
+	return writeJSON(w, http.StatusOK, dbuild.CachePruneReport{CachesDeleted: []string{}})
 }

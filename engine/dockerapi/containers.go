@@ -3,6 +3,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -26,7 +27,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *http.Request) error {
 	out := []dcontainer.Summary{}
 	now := time.Now()
 	for _, c := range s.Containers.List() {
-		if !all && c.State != container.Running && c.State != container.Paused && c.State != container.Restarting || !s.listed(c, f) {
+		if !all && !running(c) || !s.listed(c, f) {
 			continue
 		}
 		sum := summary(c, now)
@@ -45,7 +46,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *http.Request) error {
 
 // listed says whether a container passes the filters of docker ps.
 func (s *Server) listed(c container.Container, f filters) bool {
-	return f.labels(c.Spec.Labels) &&
+	return f.labels(c.Config.Labels) &&
 		f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
 		f.any("name", func(v string) bool { return strings.Contains("/"+c.Spec.Name, v) || "^/"+c.Spec.Name+"$" == v }) &&
 		f.any("status", func(v string) bool { return string(c.State) == v }) &&
@@ -75,13 +76,20 @@ func (s *Server) listed(c container.Container, f filters) bool {
 		}) &&
 		f.any("before", func(v string) bool { o, err := s.Containers.Get(v); return err == nil && c.Created.Before(o.Created) }) &&
 		f.any("since", func(v string) bool { o, err := s.Containers.Get(v); return err == nil && c.Created.After(o.Created) }) &&
-		f.any("health", func(v string) bool { return v == "none" })
+		f.any("expose", func(v string) bool {
+			if !strings.Contains(v, "/") {
+				v += "/tcp"
+			}
+			_, ok := c.Config.ExposedPorts[v]
+			return ok
+		}) &&
+		f.any("health", func(v string) bool { return v == "none" && c.Health == nil || c.Health != nil && c.Health.Status == v })
 }
 
 func summary(c container.Container, now time.Time) dcontainer.Summary {
 	out := dcontainer.Summary{
 		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: c.ImageRef, ImageID: c.ImageID, Command: strings.Join(c.Args, " "),
-		Created: c.Created.Unix(), Labels: c.Spec.Labels, State: dcontainer.ContainerState(c.State), Status: status(c, now),
+		Created: c.Created.Unix(), Labels: c.Config.Labels, State: dcontainer.ContainerState(c.State), Status: status(c, now),
 		Mounts: mountPoints(c), Ports: []dcontainer.PortSummary{},
 		NetworkSettings: &dcontainer.NetworkSettingsSummary{Networks: map[string]*dnetwork.EndpointSettings{}},
 	}
@@ -92,8 +100,21 @@ func summary(c container.Container, now time.Time) dcontainer.Summary {
 	for name, e := range c.Endpoints {
 		out.NetworkSettings.Networks[name] = endpointSettings(e)
 		for _, p := range e.Ports {
-			out.Ports = append(out.Ports, dcontainer.PortSummary{IP: p.HostIP, PrivatePort: p.ContainerPort, PublicPort: p.HostPort, Type: p.Protocol})
+			out.Ports = append(out.Ports, dcontainer.PortSummary{IP: hostIP(p), PrivatePort: p.ContainerPort, PublicPort: p.HostPort, Type: p.Protocol})
 		}
+	}
+	if len(c.Endpoints) > 0 {
+		for e := range c.Config.ExposedPorts {
+			p, err := dnetwork.ParsePort(e)
+			if err == nil && !slices.ContainsFunc(out.Ports, func(o dcontainer.PortSummary) bool {
+				return o.PrivatePort == p.Num() && o.Type == string(p.Proto())
+			}) {
+				out.Ports = append(out.Ports, dcontainer.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
+			}
+		}
+		slices.SortFunc(out.Ports, func(a, b dcontainer.PortSummary) int {
+			return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.Type, b.Type), cmp.Compare(a.PublicPort, b.PublicPort))
+		})
 	}
 	return out
 }
@@ -197,10 +218,8 @@ func (s *Server) containerWait(w http.ResponseWriter, r *http.Request) error {
 	http.NewResponseController(w).Flush()
 	exit, err := wait(r.Context())
 	resp := dcontainer.WaitResponse{StatusCode: int64(exit.Code)}
-	if err != nil {
+	if err != nil { // of the waiting; why a start failed is told to who asked for it
 		resp.Error = &dcontainer.WaitExitError{Message: err.Error()}
-	} else if exit.Error != "" {
-		resp.Error = &dcontainer.WaitExitError{Message: exit.Error}
 	}
 	return encode(w, resp)
 }

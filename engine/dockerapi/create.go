@@ -5,13 +5,13 @@ package dockerapi
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	dcontainer "github.com/moby/moby/api/types/container"
 	dmount "github.com/moby/moby/api/types/mount"
 	dnetwork "github.com/moby/moby/api/types/network"
@@ -30,8 +30,8 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if req.HostConfig != nil && req.HostConfig.PublishAllPorts {
-		if err := s.publishAll(&spec); err != nil {
+	if want := r.URL.Query().Get("platform"); want != "" {
+		if err := s.checkPlatform(spec.Image, want); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 		Name: name, Image: c.Image, Labels: c.Labels, Annotations: h.Annotations,
 		Cmd: c.Cmd, Env: c.Env, Dir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Terminal: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
-		StopSignal: c.StopSignal, Init: h.Init != nil && *h.Init, ShmSize: h.ShmSize, Tmpfs: h.Tmpfs,
+		StopSignal: c.StopSignal, Healthcheck: c.Healthcheck, Init: h.Init != nil && *h.Init, ShmSize: h.ShmSize, Tmpfs: h.Tmpfs,
 		Restart:    container.RestartPolicy{Name: string(h.RestartPolicy.Name), MaxRetries: h.RestartPolicy.MaximumRetryCount},
 		AutoRemove: h.AutoRemove, CgroupParent: h.CgroupParent,
 		PidMode: string(h.PidMode), IpcMode: string(h.IpcMode), UTSMode: string(h.UTSMode),
@@ -96,6 +96,15 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 	bad(err)
 	spec.Mounts, err = mountsOf(c, h)
 	bad(err)
+	spec.LogMaxBytes, spec.LogMaxFiles, err = logOf(h.LogConfig)
+	bad(err)
+	for p := range c.ExposedPorts {
+		spec.Expose = append(spec.Expose, p.String())
+	}
+	slices.Sort(spec.Expose)
+	if err := unsupported(h, req.NetworkingConfig); err != nil {
+		return container.Spec{}, err
+	}
 	if len(faults) > 0 {
 		return container.Spec{}, errs.New(errs.Invalid, "%s", strings.Join(faults, "; "))
 	}
@@ -103,7 +112,7 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 }
 
 func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) (container.NetworkSpec, error) {
-	n := container.NetworkSpec{Mode: string(h.NetworkMode), DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts}
+	n := container.NetworkSpec{Mode: string(h.NetworkMode), DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PublishAll: h.PublishAllPorts}
 	if c.NetworkDisabled {
 		n.Mode = "none"
 	}
@@ -144,24 +153,82 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 	return n, nil
 }
 
-// publishAll publishes every exposed port of the request and the image on a port that the engine picks.
-func (s *Server) publishAll(spec *container.Spec) error {
-	img, err := s.Images.Get(spec.Image)
+// checkPlatform says whether the image is the one for a platform ("linux/arm64"), as docker run --platform asks.
+func (s *Server) checkPlatform(ref, want string) error {
+	img, err := s.Images.Get(ref)
 	if err != nil {
 		return err
 	}
-	for e := range img.Config.Config.ExposedPorts {
-		p, err := dnetwork.ParsePort(e)
-		if err != nil {
-			return errs.New(errs.Invalid, "image %s exposes %q: %w", spec.Image, e, err)
-		}
-		if !slices.ContainsFunc(spec.Network.Ports, func(q container.Port) bool {
-			return q.ContainerPort == p.Num() && q.Protocol == string(p.Proto())
-		}) {
-			spec.Network.Ports = append(spec.Network.Ports, container.Port{HostIP: netip.IPv4Unspecified(), ContainerPort: p.Num(), Protocol: string(p.Proto())})
+	if have := img.Platform(); have != want && !strings.HasPrefix(have, want+"/") && have != "linux/"+want {
+		return errs.New(errs.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, have, want)
+	}
+	return nil
+}
+
+// unsupported refuses by name what would silently not happen.
+func unsupported(h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) error {
+	no := func(format string, args ...any) error { return errs.New(errs.Unsupported, format, args...) }
+	switch {
+	case len(h.Links) > 0:
+		return no("container links are not supported: put both containers on a network of their own and use names")
+	case h.Runtime != "" && h.Runtime != runtimeName:
+		return errs.New(errs.Invalid, "unknown or invalid runtime name: %s; there is only %s", h.Runtime, runtimeName)
+	case !h.Isolation.IsDefault():
+		return errs.New(errs.Invalid, "invalid isolation %q: linux has only the default", h.Isolation)
+	case h.VolumeDriver != "" && h.VolumeDriver != "local":
+		return no("volume driver %q is not supported: there is only local", h.VolumeDriver)
+	case len(h.StorageOpt) > 0:
+		return no("--storage-opt is not supported: the size of a container's own layer cannot be limited")
+	case len(h.DeviceCgroupRules) > 0:
+		return no("--device-cgroup-rule is not supported: pass devices with --device")
+	case h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0:
+		return no("real-time CPU limits are not supported")
+	}
+	if nc != nil {
+		for name, ep := range nc.EndpointsConfig {
+			switch {
+			case ep == nil:
+			case len(ep.MacAddress) > 0:
+				return no("choosing a MAC address (network %s) is not supported", name)
+			case ep.IPAMConfig != nil && ep.IPAMConfig.IPv6Address.IsValid():
+				return no("IPv6 addresses (network %s) are not supported", name)
+			}
 		}
 	}
 	return nil
+}
+
+// runtimeName is how the API calls knarr-shim.
+const runtimeName = "knarr"
+
+// logOf reads how much of the log is kept. Everything is logged to files that logs reads; another driver would be a lie.
+func logOf(c dcontainer.LogConfig) (maxBytes int64, maxFiles int, err error) {
+	switch c.Type {
+	case "", "json-file", "local":
+	default:
+		return 0, 0, fmt.Errorf("logging driver %q is not supported: logs are files (json-file)", c.Type)
+	}
+	for name, v := range c.Config {
+		switch name {
+		case "max-size":
+			maxBytes, err = units.RAMInBytes(v)
+			if err == nil && maxBytes <= 0 && v != "-1" {
+				err = fmt.Errorf("it must be positive")
+			}
+			maxBytes = max(0, maxBytes)
+		case "max-file":
+			if maxFiles, err = strconv.Atoi(v); err == nil && (maxFiles < 1 || maxFiles > 1000) {
+				err = fmt.Errorf("it must be from 1 to 1000")
+			}
+		case "compress", "mode", "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag": // they change no line
+		default:
+			err = fmt.Errorf("it is not known")
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("invalid log option %s=%s: %w", name, v, err)
+		}
+	}
+	return maxBytes, maxFiles, nil
 }
 
 func resourcesOf(r dcontainer.Resources) (container.Resources, error) {

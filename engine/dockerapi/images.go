@@ -14,7 +14,9 @@ import (
 	dimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/knarr/knarr/engine/build"
 	"github.com/knarr/knarr/engine/container"
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
@@ -26,20 +28,29 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := []dimage.Summary{}
-	for _, img := range s.Images.List() {
-		if img.Cache && !truth(r, "all") || !imageListed(img, f) {
+	list := s.Images.List()
+	parents := map[digest.Digest]bool{} // what others were made from is no refuse
+	for _, img := range list {
+		parents[img.Parent] = true
+	}
+	for _, img := range list {
+		if !truth(r, "all") && (img.Cache || img.Dangling() && parents[img.ID]) || !imageListed(img, f) {
 			continue
 		}
-		created := int64(0)
-		if !img.Created.IsZero() {
-			created = img.Created.Unix()
-		}
-		out = append(out, dimage.Summary{
-			ID: img.ID.String(), ParentID: img.Parent.String(), RepoTags: orEmpty(img.Names), RepoDigests: orEmpty(img.RepoDigests),
-			Created: created, Size: img.Size, SharedSize: -1, Containers: int64(len(s.Containers.ImageUsers(img.ID))), Labels: img.Config.Config.Labels,
-		})
+		out = append(out, s.imageSummary(img))
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) imageSummary(img image.Image) dimage.Summary {
+	created := int64(0)
+	if !img.Created.IsZero() {
+		created = img.Created.Unix()
+	}
+	return dimage.Summary{
+		ID: img.ID.String(), ParentID: img.Parent.String(), RepoTags: orEmpty(img.Names), RepoDigests: orEmpty(img.RepoDigests),
+		Created: created, Size: img.Size, SharedSize: -1, Containers: int64(len(s.Containers.ImageUsers(img.ID))), Labels: img.Config.Config.Labels,
+	}
 }
 
 func imageListed(img image.Image, f filters) bool {
@@ -90,9 +101,13 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := []dimage.HistoryResponseItem{}
+	sizes := s.Images.LayerSizes(img)
 	for i := len(img.Config.History) - 1; i >= 0; i-- {
 		h := img.Config.History[i]
 		item := dimage.HistoryResponseItem{ID: "<missing>", CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if n := len(sizes); !h.EmptyLayer && n > 0 {
+			item.Size, sizes = sizes[n-1], sizes[:n-1]
+		}
 		if h.Created != nil {
 			item.Created = h.Created.Unix()
 		}
@@ -249,8 +264,14 @@ func (s *Server) imageImport(w http.ResponseWriter, r *http.Request, src string)
 	if repo := q.Get("repo"); repo != "" {
 		name = withTag(repo, q.Get("tag"))
 	}
+	if err := checkChanges(q["changes"]); err != nil {
+		return err
+	}
 	img, err := s.Images.Import(r.Context(), r.Body, image.ImportOptions{Name: name, Message: q.Get("message"), Platform: q.Get("platform")})
 	if err != nil {
+		return err
+	}
+	if img, err = s.withChanges(r.Context(), img, q["changes"], name); err != nil {
 		return err
 	}
 	m := newMessages(w)
@@ -318,26 +339,52 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) error {
 	if repo := q.Get("repo"); repo != "" {
 		name = withTag(repo, q.Get("tag"))
 	}
-	changed, err := s.changed(r.Context(), q.Get("container"), cfg, q["changes"])
-	if err != nil {
+	if err := checkChanges(q["changes"]); err != nil {
 		return err
 	}
 	img, err := s.Containers.Commit(r.Context(), q.Get("container"), container.CommitOptions{
-		Name: name, Author: q.Get("author"), Message: q.Get("comment"), Config: changed, NoPause: q.Has("pause") && !truth(r, "pause"),
+		Name: name, Author: q.Get("author"), Message: q.Get("comment"), Config: changedConfig(cfg), NoPause: q.Has("pause") && !truth(r, "pause"),
 	})
 	if err != nil {
+		return err
+	}
+	if img, err = s.withChanges(r.Context(), img, q["changes"], name); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, map[string]string{"Id": img.ID.String()})
 }
 
-// changed is nil when the client says nothing, so that the container's own configuration is kept.
-func (s *Server) changed(_ context.Context, _ string, cfg *image.ContainerConfig, changes []string) (*image.ContainerConfig, error) {
-	if len(changes) > 0 {
-		return nil, errs.New(errs.Unsupported, "commit --change is not supported: build an image FROM the committed one")
-	}
+// changedConfig is nil when the client says nothing, so that the container's own configuration is kept.
+func changedConfig(cfg *image.ContainerConfig) *image.ContainerConfig {
 	if cfg != nil && cfg.Entrypoint == nil && cfg.Cmd == nil && cfg.Env == nil && cfg.WorkingDir == "" && cfg.User == "" && len(cfg.Labels) == 0 {
-		return nil, nil
+		return nil
 	}
-	return cfg, nil
+	return cfg
+}
+
+// checkChanges refuses what commit --change and import --change may not say: only instructions that touch no file.
+func checkChanges(changes []string) error {
+	for _, c := range changes {
+		name, _, _ := strings.Cut(strings.TrimSpace(c), " ")
+		switch strings.ToUpper(name) {
+		case "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR":
+			if !strings.ContainsAny(c, "\n\r") {
+				continue
+			}
+		}
+		return errs.New(errs.Invalid, "%q is not a valid change command", c)
+	}
+	return nil
+}
+
+// withChanges builds the instructions of --change on top of an image and gives name to the result.
+func (s *Server) withChanges(ctx context.Context, img image.Image, changes []string, name string) (image.Image, error) {
+	if len(changes) == 0 {
+		return img, nil
+	}
+	req := build.Request{Source: []byte("FROM " + img.ID.String() + "\n" + strings.Join(changes, "\n") + "\n"), Dockerfile: "--change"}
+	if name != "" {
+		req.Tags = []string{name}
+	}
+	return s.Builder.Build(ctx, req)
 }

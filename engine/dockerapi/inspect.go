@@ -3,12 +3,11 @@
 package dockerapi
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +46,7 @@ func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {
 			OOMKilled: c.OOMKilled, Pid: c.Pid, ExitCode: c.ExitCode, Error: c.Error,
 			StartedAt: stamp(c.StartedAt), FinishedAt: stamp(c.FinishedAt),
 		},
-		Config: s.configOf(c), HostConfig: hostConfigOf(c), Mounts: mountPoints(c), NetworkSettings: networkSettings(c),
+		Config: configOf(c), HostConfig: hostConfigOf(c), Mounts: mountPoints(c), NetworkSettings: networkSettings(c),
 	}
 	if len(c.Args) > 0 {
 		out.Path, out.Args = c.Args[0], c.Args[1:]
@@ -55,8 +54,13 @@ func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {
 	if len(out.Args) == 0 {
 		out.Args = []string{}
 	}
-	dir := filepath.Dir(c.Rootfs)
-	out.HostnamePath, out.HostsPath, out.ResolvConfPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
+	out.HostnamePath, out.HostsPath, out.ResolvConfPath = c.HostnamePath, c.HostsPath, c.ResolvConfPath
+	if c.Health != nil {
+		out.State.Health = &dcontainer.Health{Status: dcontainer.HealthStatus(c.Health.Status), FailingStreak: c.Health.FailingStreak}
+		for _, r := range c.Health.Log {
+			out.State.Health.Log = append(out.State.Health.Log, &dcontainer.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+		}
+	}
 	return out
 }
 
@@ -69,12 +73,21 @@ func stamp(t time.Time) string {
 }
 
 // configOf is the container's configuration merged with its image's, as it took effect.
-func (s *Server) configOf(c container.Container) *dcontainer.Config {
-	sp := c.Spec
+func configOf(c container.Container) *dcontainer.Config {
+	sp, ic := c.Spec, c.Config
 	out := &dcontainer.Config{
-		Hostname: sp.Hostname, Domainname: sp.Domainname, User: sp.User, Tty: sp.Terminal, OpenStdin: sp.OpenStdin, StdinOnce: sp.StdinOnce,
+		Hostname: sp.Hostname, Domainname: sp.Domainname, User: ic.User, Tty: sp.Terminal, OpenStdin: sp.OpenStdin, StdinOnce: sp.StdinOnce,
 		AttachStdin: sp.StdinOnce, AttachStdout: true, AttachStderr: true,
-		Env: sp.Env, Cmd: sp.Cmd, Entrypoint: sp.Entrypoint, Image: c.ImageRef, WorkingDir: sp.Dir, Labels: sp.Labels, StopSignal: sp.StopSignal,
+		Env: ic.Env, Cmd: ic.Cmd, Entrypoint: ic.Entrypoint, Image: c.ImageRef, WorkingDir: ic.WorkingDir, Labels: ic.Labels,
+		StopSignal: ic.StopSignal, Volumes: ic.Volumes, Shell: ic.Shell, Healthcheck: ic.Healthcheck, ExposedPorts: dnetwork.PortSet{},
+	}
+	for e := range ic.ExposedPorts {
+		if p, err := dnetwork.ParsePort(e); err == nil {
+			out.ExposedPorts[p] = struct{}{}
+		}
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
 	}
 	if out.Hostname == "" && len(c.ID) >= 12 {
 		out.Hostname = c.ID[:12]
@@ -82,56 +95,6 @@ func (s *Server) configOf(c container.Container) *dcontainer.Config {
 	if sp.StopGrace != nil {
 		n := int(sp.StopGrace.Seconds())
 		out.StopTimeout = &n
-	}
-	if img, err := s.Images.Get(c.ImageID); err == nil {
-		ic := img.Config.Config
-		if out.Entrypoint == nil {
-			out.Entrypoint = ic.Entrypoint
-			if out.Cmd == nil {
-				out.Cmd = ic.Cmd
-			}
-		}
-		out.User, out.WorkingDir = first(out.User, ic.User), first(out.WorkingDir, ic.WorkingDir)
-		out.StopSignal, out.Volumes = first(out.StopSignal, ic.StopSignal), ic.Volumes
-		out.Env = mergeEnv(ic.Env, sp.Env)
-		out.Labels = map[string]string{}
-		for k, v := range ic.Labels {
-			out.Labels[k] = v
-		}
-		for k, v := range sp.Labels {
-			out.Labels[k] = v
-		}
-		out.ExposedPorts = dnetwork.PortSet{}
-		for e := range ic.ExposedPorts {
-			if p, err := dnetwork.ParsePort(e); err == nil {
-				out.ExposedPorts[p] = struct{}{}
-			}
-		}
-	}
-	if out.Labels == nil {
-		out.Labels = map[string]string{}
-	}
-	return out
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// mergeEnv is base with the entries of over replacing those of the same name.
-func mergeEnv(base, over []string) []string {
-	out := slices.Clone(base)
-	for _, kv := range over {
-		k, _, _ := strings.Cut(kv, "=")
-		i := slices.IndexFunc(out, func(have string) bool { h, _, _ := strings.Cut(have, "="); return h == k })
-		if i < 0 {
-			out = append(out, kv)
-		} else {
-			out[i] = kv
-		}
 	}
 	return out
 }
@@ -147,17 +110,25 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 		CgroupnsMode: dcontainer.CgroupnsMode(sp.CgroupnsMode), UsernsMode: dcontainer.UsernsMode(sp.UsernsMode),
 		DNSSearch: sp.Network.DNSSearch, DNSOptions: sp.Network.DNSOptions, ExtraHosts: sp.Network.ExtraHosts, GroupAdd: sp.Groups,
 		Tmpfs: sp.Tmpfs, ShmSize: sp.ShmSize, Annotations: sp.Annotations,
-		PortBindings: dnetwork.PortMap{}, MaskedPaths: sp.Security.MaskedPaths, ReadonlyPaths: sp.Security.ReadonlyPaths,
+		PortBindings: dnetwork.PortMap{}, PublishAllPorts: sp.Network.PublishAll, MaskedPaths: sp.Security.MaskedPaths, ReadonlyPaths: sp.Security.ReadonlyPaths,
 		Resources: dcontainer.Resources{
 			CPUShares: int64(rs.CPUShares), CPUPeriod: int64(rs.CPUPeriod), CPUQuota: rs.CPUQuota, NanoCPUs: rs.NanoCPUs,
 			CpusetCpus: rs.CpusetCpus, CpusetMems: rs.CpusetMems, Memory: rs.Memory, MemorySwap: rs.MemorySwap,
 			MemoryReservation: rs.MemoryReservation, BlkioWeight: rs.BlkioWeight, CgroupParent: sp.CgroupParent,
 		},
 	}
+	h.RestartPolicy.Name = cmp.Or(h.RestartPolicy.Name, dcontainer.RestartPolicyDisabled)
+	h.IpcMode, h.CgroupnsMode = cmp.Or(h.IpcMode, dcontainer.IPCModePrivate), cmp.Or(h.CgroupnsMode, dcontainer.CgroupnsModePrivate)
+	if sp.LogMaxBytes > 0 {
+		h.LogConfig.Config["max-size"] = strconv.FormatInt(sp.LogMaxBytes, 10)
+	}
+	if sp.LogMaxFiles > 0 {
+		h.LogConfig.Config["max-file"] = strconv.Itoa(sp.LogMaxFiles)
+	}
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
 	}
-	if rs.PidsLimit > 0 {
+	if rs.PidsLimit != 0 {
 		h.PidsLimit = &rs.PidsLimit
 	}
 	if rs.OOMScoreAdj != nil {
@@ -177,6 +148,12 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 	for _, d := range rs.Devices {
 		h.Devices = append(h.Devices, dcontainer.DeviceMapping{PathOnHost: d.HostPath, PathInContainer: d.ContainerPath, CgroupPermissions: d.Permissions})
 	}
+	if rs.OOMKillDisable {
+		h.OomKillDisable = &rs.OOMKillDisable
+	}
+	if sp.Security.Seccomp != "" {
+		h.SecurityOpt = append(h.SecurityOpt, "seccomp="+sp.Security.Seccomp)
+	}
 	if sp.Security.NoNewPrivileges {
 		h.SecurityOpt = append(h.SecurityOpt, "no-new-privileges")
 	}
@@ -194,6 +171,14 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 		h.Binds = append(h.Binds, b)
 	}
 	return h
+}
+
+// hostIP is the address a port is published on as Docker tells it: every address has one too.
+func hostIP(p container.Port) netip.Addr {
+	if !p.HostIP.IsValid() {
+		return netip.IPv4Unspecified()
+	}
+	return p.HostIP
 }
 
 func addBinding(to dnetwork.PortMap, p container.Port, withPort bool) {
@@ -228,7 +213,7 @@ func mountPoints(c container.Container) []dcontainer.MountPoint {
 
 func endpointSettings(e container.Endpoint) *dnetwork.EndpointSettings {
 	out := &dnetwork.EndpointSettings{
-		NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: e.IP, IPPrefixLen: e.PrefixLen, Aliases: e.Aliases,
+		NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: e.IP, IPPrefixLen: e.PrefixLen, Aliases: e.Aliases, DNSNames: e.Aliases,
 	}
 	if mac, err := net.ParseMAC(e.MAC); err == nil {
 		out.MacAddress = dnetwork.HardwareAddr(mac)
@@ -237,10 +222,18 @@ func endpointSettings(e container.Endpoint) *dnetwork.EndpointSettings {
 }
 
 func networkSettings(c container.Container) *dcontainer.NetworkSettings {
-	out := &dcontainer.NetworkSettings{Ports: dnetwork.PortMap{}, Networks: map[string]*dnetwork.EndpointSettings{}, SandboxID: c.Spec.Sandbox}
+	out := &dcontainer.NetworkSettings{Ports: dnetwork.PortMap{}, Networks: map[string]*dnetwork.EndpointSettings{}, SandboxID: c.Spec.Sandbox, SandboxKey: c.NetnsPath}
+	if len(c.Endpoints) > 0 {
+		for e := range c.Config.ExposedPorts {
+			if p, err := dnetwork.ParsePort(e); err == nil {
+				out.Ports[p] = nil // exposed; what is published replaces it
+			}
+		}
+	}
 	for name, e := range c.Endpoints {
 		out.Networks[name] = endpointSettings(e)
 		for _, p := range e.Ports {
+			p.HostIP = hostIP(p)
 			addBinding(out.Ports, p, true)
 		}
 	}
@@ -254,7 +247,14 @@ func networkSettings(c container.Container) *dcontainer.NetworkSettings {
 func status(c container.Container, now time.Time) string {
 	switch c.State {
 	case container.Running:
-		return "Up " + units.HumanDuration(now.Sub(c.StartedAt))
+		up := "Up " + units.HumanDuration(now.Sub(c.StartedAt))
+		switch {
+		case c.Health == nil:
+			return up
+		case c.Health.Status == "starting":
+			return up + " (health: starting)"
+		}
+		return up + " (" + c.Health.Status + ")"
 	case container.Paused:
 		return "Up " + units.HumanDuration(now.Sub(c.StartedAt)) + " (Paused)"
 	case container.Restarting:

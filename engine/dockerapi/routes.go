@@ -12,7 +12,18 @@ import (
 
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// entry is one line of the table: {x} is one path segment, {x...} one or more.
+// Why parts of Docker's API are not here.
+const (
+	noBuildKit = "BuildKit sessions are not supported: set DOCKER_BUILDKIT=0, or use knarr build"
+	noSwarm    = "swarm mode is not supported: a cluster is Kubernetes here, see knarr kubectl"
+)
+
+// notHere refuses by name.
+func notHere(why string) handler {
+	return func(http.ResponseWriter, *http.Request) error { return errs.New(errs.Unsupported, "%s", why) }
+}
+
+// entry is one line of the table: {x} is one path segment, {x...} one or more, a final "..." anything; method "*" is every one.
 type entry struct {
 	method, pattern string
 	h               handler
@@ -87,6 +98,21 @@ func (s *Server) table() []entry {
 		{"POST", "/volumes/prune", s.volumePrune},
 		{"GET", "/volumes/{name}", s.volumeInspect},
 		{"DELETE", "/volumes/{name}", s.volumeRemove},
+
+		{"GET", "/plugins", s.pluginList},
+		{"GET", "/images/search", notHere("searching Docker Hub is not supported")}, // before any image named so
+		{"GET", "/distribution/{name...}/json", notHere("asking a registry about an image without pulling it is not supported")},
+		{"GET", "/containers/{id}/attach/ws", notHere("attaching by WebSocket is not supported: attach by POST")},
+		{"POST", "/session", notHere(noBuildKit)},
+		{"POST", "/grpc", notHere(noBuildKit)},
+		{"*", "/containers/{id}/checkpoints...", notHere("checkpoints are not supported")},
+		{"*", "/plugins/...", notHere("plugins are not supported")},
+		{"*", "/swarm...", notHere(noSwarm)},
+		{"*", "/nodes...", notHere(noSwarm)},
+		{"*", "/services...", notHere(noSwarm)},
+		{"*", "/tasks...", notHere(noSwarm)},
+		{"*", "/secrets...", notHere(noSwarm)},
+		{"*", "/configs...", notHere(noSwarm)},
 	}
 }
 
@@ -111,6 +137,9 @@ func compile(table []entry) []route {
 			}
 			return "([^/]+)"
 		})
+		if head, ok := strings.CutSuffix(expr, "..."); ok {
+			expr = head + ".*"
+		}
 		r.re = regexp.MustCompile("^" + expr + "$")
 		routes = append(routes, r)
 	}
@@ -120,7 +149,7 @@ func compile(table []entry) []route {
 func match(routes []route, method, path string) (handler, map[string]string, error) {
 	path = strings.TrimSuffix(path, "/")
 	for _, r := range routes {
-		if r.method != method {
+		if r.method != method && r.method != "*" {
 			continue
 		}
 		if m := r.re.FindStringSubmatch(path); m != nil {

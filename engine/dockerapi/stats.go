@@ -29,10 +29,14 @@ func (s *Server) containerStats(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	machine, err := machineMemory()
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(newFlushing(w))
 	if truth(r, "one-shot") {
-		enc.Encode(statsView(c, prev, container.Stats{}))
+		enc.Encode(statsView(c, prev, container.Stats{}, machine))
 		return nil
 	}
 	tick := time.NewTicker(time.Second)
@@ -44,14 +48,18 @@ func (s *Server) containerStats(w http.ResponseWriter, r *http.Request) error {
 		case <-tick.C:
 		}
 		now, err := s.Containers.Stats(r.Context(), c.ID)
-		if err != nil || enc.Encode(statsView(c, now, prev)) != nil || !stream {
+		if err != nil || enc.Encode(statsView(c, now, prev, machine)) != nil || !stream {
 			return nil
 		}
 		prev = now
 	}
 }
 
-func statsView(c container.Container, now, prev container.Stats) dcontainer.StatsResponse {
+// statsView is a reading; a container without a memory limit has that of the machine.
+func statsView(c container.Container, now, prev container.Stats, machine uint64) dcontainer.StatsResponse {
+	if now.CPU.OnlineCPUs > 0 && (now.MemoryLimit == 0 || now.MemoryLimit > machine) {
+		now.MemoryLimit = machine
+	}
 	out := dcontainer.StatsResponse{
 		ID: c.ID, Name: "/" + c.Spec.Name, OSType: "linux", Read: now.Time, PreRead: prev.Time, CPUStats: cpuView(now.CPU), PreCPUStats: cpuView(prev.CPU),
 		MemoryStats: dcontainer.MemoryStats{

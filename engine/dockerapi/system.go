@@ -64,9 +64,9 @@ func operatingSystem() string {
 }
 
 func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
-	var mem unix.Sysinfo_t
-	if err := unix.Sysinfo(&mem); err != nil {
-		return fmt.Errorf("read memory size: %w", err)
+	mem, err := machineMemory()
+	if err != nil {
+		return err
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -77,8 +77,8 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
 		KernelVersion: kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(), NCPU: runtime.NumCPU(),
-		MemTotal: int64(mem.Totalram) * int64(mem.Unit), DockerRootDir: s.DataDir, ServerVersion: version.Version, NGoroutines: runtime.NumGoroutine(),
-		Runtimes: map[string]system.RuntimeWithStatus{"knarr": {Runtime: system.Runtime{Path: "knarr-shim"}}}, DefaultRuntime: "knarr",
+		MemTotal: int64(mem), DockerRootDir: s.DataDir, ServerVersion: version.Version, NGoroutines: runtime.NumGoroutine(),
+		Runtimes: map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "knarr-shim"}}}, DefaultRuntime: runtimeName,
 		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		Plugins: system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file"}},
 	}
@@ -94,6 +94,15 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// machineMemory is the size of the machine's memory in bytes.
+func machineMemory() (uint64, error) {
+	var mem unix.Sysinfo_t
+	if err := unix.Sysinfo(&mem); err != nil {
+		return 0, fmt.Errorf("read memory size: %w", err)
+	}
+	return uint64(mem.Totalram) * uint64(mem.Unit), nil
 }
 
 func machine() string {
@@ -112,19 +121,12 @@ func cgroupVersion() string {
 	return "1"
 }
 
-func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
-	return errs.New(errs.Unsupported, "logins are kept by the client and sent with each pull and push")
+func (s *Server) pluginList(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, []struct{}{})
 }
 
-func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
-	u, err := s.Images.Usage()
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, map[string]any{
-		"LayersSize": u.LayerBytes, "Images": []any{}, "Containers": []any{}, "Volumes": []any{}, "BuildCache": []any{},
-		"ImageUsage": map[string]any{"TotalCount": u.Images, "TotalSize": u.LayerBytes, "Reclaimable": u.Reclaimable},
-	})
+func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
+	return errs.New(errs.Unsupported, "logins are kept by the client and sent with each pull and push")
 }
 
 // publish tells subscribers of something that happened to an image, network or volume.

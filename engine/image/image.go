@@ -38,6 +38,19 @@ type Image struct {
 // Dangling reports whether nothing names the image.
 func (i Image) Dangling() bool { return len(i.Names) == 0 && len(i.RepoDigests) == 0 }
 
+// LayerSizes answers the bytes of the regular files of each layer of img, bottom first.
+func (s *Store) LayerSizes(img Image) []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]int64, len(img.chain))
+	for i, id := range img.chain {
+		if l := s.layers[id]; l != nil { // the image may have been removed meanwhile
+			out[i] = l.Size
+		}
+	}
+	return out
+}
+
 // Platform is the image's "os/architecture[/variant]".
 func (i Image) Platform() string {
 	p := i.Config.OS + "/" + i.Config.Architecture

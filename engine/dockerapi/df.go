@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"context"
+	"io/fs"
+	"net/http"
+	"os"
+	"time"
+
+	dcontainer "github.com/moby/moby/api/types/container"
+	dimage "github.com/moby/moby/api/types/image"
+	dvolume "github.com/moby/moby/api/types/volume"
+
+	"github.com/knarr/knarr/engine/container"
+)
+
+// usage is the answer of docker system df, in the form that all clients up to API 1.51 read.
+type usage struct {
+	LayersSize int64
+	Images     []dimage.Summary
+	Containers []dcontainer.Summary
+	Volumes    []dvolume.Volume
+	BuildCache []struct{} // always empty: cached steps are images
+}
+
+func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
+	wants := r.URL.Query()["type"]
+	want := func(typ string) bool {
+		for _, t := range wants {
+			if t == typ {
+				return true
+			}
+		}
+		return len(wants) == 0
+	}
+	out := usage{Images: []dimage.Summary{}, Containers: []dcontainer.Summary{}, Volumes: []dvolume.Volume{}, BuildCache: []struct{}{}}
+	if want("image") {
+		u, err := s.Images.Usage()
+		if err != nil {
+			return err
+		}
+		out.LayersSize = u.LayerBytes
+		for _, img := range s.Images.List() {
+			out.Images = append(out.Images, s.imageSummary(img))
+		}
+	}
+	if want("container") {
+		now := time.Now()
+		for _, c := range s.Containers.List() {
+			sum := summary(c, now)
+			var err error
+			if sum.SizeRw, sum.SizeRootFs, err = s.Containers.Size(c.ID); err != nil {
+				continue // it was removed meanwhile
+			}
+			out.Containers = append(out.Containers, sum)
+		}
+	}
+	if want("volume") {
+		for _, v := range s.Volumes.List() {
+			view := s.volumeView(v)
+			view.UsageData = &dvolume.UsageData{RefCount: int64(len(s.Volumes.Users(v.Name))), Size: folderSize(r.Context(), view.Mountpoint)}
+			out.Volumes = append(out.Volumes, view)
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// folderSize adds up the regular files below dir; -1 when it cannot be read. What is inside belongs to containers: links
+// are not followed, not even by a race.
+func folderSize(ctx context.Context, dir string) int64 {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return -1
+	}
+	defer root.Close()
+	total := int64(0)
+	err = fs.WalkDir(root.FS(), ".", func(_ string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return nil // it vanished
+		}
+		if st, err := d.Info(); err == nil && st.Mode().IsRegular() {
+			total += st.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return -1
+	}
+	return total
+}
+
+// running says whether a container counts as active.
+func running(c container.Container) bool {
+	return c.State == container.Running || c.State == container.Paused || c.State == container.Restarting
+}

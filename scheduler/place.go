@@ -4,7 +4,7 @@
 // loop that binds.
 //
 // Place runs the filters in order on each node (filters.go: may it?), then the scores on those that are left (scores.go:
-// how well?). A pod that fits nowhere stays Pending, says so in its PodScheduled condition and in an event, and is tried
+// how well?); the two lists are short, each filter and score is in the file of its noun (taints.go, fit.go, …). A pod that fits nowhere stays Pending, says so in its PodScheduled condition and in an event, and is tried
 // again when something that may help changes. The View (view.go) follows the cache change by change; pods that were bound
 // but are not shown bound yet are counted where they go, so many pods can be placed at once.
 //
@@ -27,9 +27,9 @@ type Reason struct {
 
 // Place chooses a node. If there is none, node is empty and there is at least one reason for each node.
 func Place(v *View, p *corev1.Pod) (node string, reasons []Reason) {
-	want := newRequest(p)
+	want := newRequest(v, p)
 	var fit []*Node
-	for _, n := range v.Nodes() {
+	for _, n := range v.sorted() {
 		if why := refuse(n, want); len(why) > 0 {
 			for _, text := range why {
 				reasons = append(reasons, Reason{n.Name(), text})
@@ -41,7 +41,7 @@ func Place(v *View, p *corev1.Pod) (node string, reasons []Reason) {
 	if len(fit) == 0 {
 		return "", reasons
 	}
-	return best(v, fit, want).Name(), nil
+	return best(fit, want).Name(), nil
 }
 
 // refuse is what the first filter that objects says.

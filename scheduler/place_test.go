@@ -128,7 +128,7 @@ func TestFilters(t *testing.T) {
 			v := view(t, x.objects...)
 			got, reasons := Place(v, x.pod)
 			if got == "" {
-				got = Summary(len(v.Nodes()), reasons)
+				got = Summary(v.Len(), reasons)
 			}
 			if got != x.want {
 				t.Errorf("got %q, want %q", got, x.want)
@@ -193,7 +193,7 @@ func TestTheViewForgetsWhatIsGone(t *testing.T) {
 	}
 	v.removePod("lost")
 	v.removeNode("a")
-	if len(v.nodes) != 0 || len(v.where) != 0 || len(v.Nodes()) != 0 {
+	if len(v.nodes) != 0 || len(v.where) != 0 || v.Len() != 0 {
 		t.Errorf("%v %v", v.nodes, v.where)
 	}
 }
@@ -209,17 +209,25 @@ func TestDetailsAreBounded(t *testing.T) {
 	}
 }
 
-func BenchmarkPlace30On100Nodes(b *testing.B) {
-	var objects []kinds.Object
-	for i := range 100 {
-		objects = append(objects, node(fmt.Sprintf("n%03d", i)))
-		for j := range 5 {
-			objects = append(objects, pod(fmt.Sprintf("x%d-%d", i, j), on(fmt.Sprintf("n%03d", i)), asks("cpu", "10m")))
+func BenchmarkPlace(b *testing.B) {
+	for _, nodes := range []int{1, 100, 1000} {
+		var objects []kinds.Object
+		for i := range nodes {
+			objects = append(objects, node(fmt.Sprintf("n%04d", i)))
+			for j := range 5 {
+				objects = append(objects, pod(fmt.Sprintf("x%d-%d", i, j), on(fmt.Sprintf("n%04d", i)), asks("cpu", "10m", "memory", "10Mi"), labelled("app", "x")))
+			}
 		}
-	}
-	v := view(b, objects...)
-	p := pod("p", ownedBy("rs"), asks("cpu", "10m"))
-	for b.Loop() {
-		Place(v, p)
+		v := view(b, objects...)
+		for name, p := range map[string]*corev1.Pod{
+			"plain":  pod("p", ownedBy("rs"), asks("cpu", "10m", "memory", "10Mi")),
+			"spread": pod("p", ownedBy("rs"), asks("cpu", "10m", "memory", "10Mi"), evenly(corev1.LabelHostname, 1, corev1.DoNotSchedule), labelled("app", "x")),
+		} {
+			b.Run(fmt.Sprintf("%s/nodes=%d", name, nodes), func(b *testing.B) {
+				for b.Loop() {
+					Place(v, p)
+				}
+			})
+		}
 	}
 }

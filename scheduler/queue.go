@@ -43,8 +43,8 @@ func (q *queue) put(p *corev1.Pod, now time.Time) {
 	if w == nil {
 		w = &waiting{}
 		q.waiting[p.UID] = w
-	} else if equality.Semantic.DeepEqual(w.pod.Spec, p.Spec) {
-		w.pod = p // only its status or metadata changed, mostly by ourselves
+	} else if equal(w.pod.Spec, p.Spec) && equal(w.pod.Labels, p.Labels) {
+		w.pod = p // only its status or the like changed, mostly by ourselves
 		return
 	}
 	w.pod = p
@@ -137,9 +137,22 @@ func (q *queue) told(uid types.UID, text string) { q.waiting[uid].text = text }
 
 // retryAll: something changed that may help.
 func (q *queue) retryAll(now time.Time) {
+	q.retry(now, func(*corev1.Pod) bool { return true })
+}
+
+// retry: something changed that may help some.
+func (q *queue) retry(now time.Time, whom func(*corev1.Pod) bool) {
 	for _, w := range q.waiting {
-		q.makeDue(w, now)
+		if whom(w.pod) {
+			q.makeDue(w, now)
+		}
 	}
+}
+
+// dependsOnPods: where others are decides where it may go.
+func dependsOnPods(p *corev1.Pod) bool {
+	a := p.Spec.Affinity
+	return len(p.Spec.TopologySpreadConstraints) > 0 || a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil)
 }
 
 func (q *queue) remove(uid types.UID) {

@@ -31,36 +31,30 @@ func (r resources) add(o resources, sign int64) {
 	}
 }
 
-// hostPort is a port of the node itself; an empty address is all of them.
-type hostPort struct {
-	ip       string
-	protocol corev1.Protocol
-	port     int32
-}
-
 // request is what a pod wants, computed once for all nodes.
 type request struct {
+	view      *View
 	pod       *corev1.Pod
 	resources resources
 	ports     []hostPort
 	affinity  nodeaffinity.RequiredNodeAffinity
 	preferred *nodeaffinity.PreferredSchedulingTerms
 	owner     types.UID // of its controller; "" if none
+	social    social    // see podaffinity.go
+	spreads   spreads   // see topologyspread.go
 }
 
-// The amounts that a pod which asks for none is scored with.
-const (
-	someCPU    = 100
-	someMemory = 200 << 20
-)
-
-func newRequest(p *corev1.Pod) *request {
-	r := &request{pod: p, resources: requested(p), ports: hostPorts(p), affinity: nodeaffinity.GetRequiredNodeAffinity(p), owner: owner(p)}
+func newRequest(v *View, p *corev1.Pod) *request {
+	r := &request{
+		view: v, pod: p, resources: requested(p), ports: hostPorts(p), affinity: nodeaffinity.GetRequiredNodeAffinity(p), owner: owner(p),
+	}
 	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil {
 		if terms, err := nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution); err == nil {
 			r.preferred = terms // terms that cannot be read do not count
 		}
 	}
+	r.spreads = newSpreads(v, r)
+	r.social = newSocial(v, p)
 	return r
 }
 
@@ -73,26 +67,4 @@ func owner(p *corev1.Pod) types.UID {
 		return ref.UID
 	}
 	return ""
-}
-
-func hostPorts(p *corev1.Pod) []hostPort {
-	var out []hostPort
-	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
-		for i := range list {
-			for _, port := range list[i].Ports {
-				if port.HostPort == 0 {
-					continue
-				}
-				h := hostPort{port.HostIP, port.Protocol, port.HostPort}
-				if h.ip == "0.0.0.0" || h.ip == "::" {
-					h.ip = ""
-				}
-				if h.protocol == "" {
-					h.protocol = corev1.ProtocolTCP
-				}
-				out = append(out, h)
-			}
-		}
-	}
-	return out
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,14 +156,15 @@ func (b *inbox) take() []cache.Change {
 	return out
 }
 
-// read puts the changes of pods and nodes into the inbox until ctx ends or the watch is lost.
+// read puts the changes that matter into the inbox until ctx ends or the watch is lost.
 func read(ctx context.Context, r cache.Reader, from int64, in *inbox) error {
+	follows := []*kinds.Type{kinds.For[corev1.Pod](), kinds.For[corev1.Node](), kinds.For[corev1.Namespace]()}
 	for c, err := range r.WatchAll(ctx, from) {
 		if err != nil {
 			return err
 		}
 		e := c.Entry()
-		if e == nil || e.Type != kinds.For[corev1.Pod]() && e.Type != kinds.For[corev1.Node]() {
+		if e == nil || !slices.Contains(follows, e.Type) {
 			continue
 		}
 		if err := in.put(c); err != nil {
@@ -183,26 +186,38 @@ func (s *Scheduler) learn(c cache.Change) {
 		if c.Old == nil || mayHelp(cache.As[corev1.Node](c.Old), o) {
 			s.queue.retryAll(s.now())
 		}
+	case *corev1.Namespace:
+		s.view.setNamespace(o, c.New == nil)
+		s.queue.retry(s.now(), dependsOnPods)
 	case *corev1.Pod:
-		bound := o.Spec.NodeName != ""
-		switch {
-		case c.New == nil:
-			s.queue.remove(o.UID)
-			if s.view.placed(o.UID) != "" {
-				s.view.removePod(o.UID)
-				s.queue.retryAll(s.now()) // it made room
-			}
-		case bound:
-			s.queue.remove(o.UID)
-			was := s.view.placed(o.UID)
-			s.view.setPod(o)
-			if was != "" && s.view.placed(o.UID) == "" {
-				s.queue.retryAll(s.now())
-			}
-		default:
-			s.consider(o)
-		}
+		s.learnPod(o, c)
 	}
+}
+
+func (s *Scheduler) learnPod(p *corev1.Pod, c cache.Change) {
+	was := s.view.placed(p.UID)
+	switch {
+	case c.New == nil:
+		s.queue.remove(p.UID)
+		s.view.removePod(p.UID)
+	case p.Spec.NodeName != "":
+		s.queue.remove(p.UID)
+		s.view.setPod(p)
+	default:
+		s.consider(p)
+		return
+	}
+	switch {
+	case was != "" && s.view.placed(p.UID) == "":
+		s.queue.retryAll(s.now()) // it made room
+	case was != s.view.placed(p.UID) || c.Old != nil && movesOthers(cache.As[corev1.Pod](c.Old), p):
+		s.queue.retry(s.now(), dependsOnPods)
+	}
+}
+
+// movesOthers: a change of a pod that may let those in who look at their neighbours; an ending one counts less.
+func movesOthers(old, new *corev1.Pod) bool {
+	return !maps.Equal(old.Labels, new.Labels) || (old.DeletionTimestamp == nil) != (new.DeletionTimestamp == nil)
 }
 
 // mayHelp: a change of a node that may make room for a pod that fitted nowhere.
@@ -225,9 +240,15 @@ func (s *Scheduler) consider(p *corev1.Pod) {
 
 // schedule places all pods that are due and says how long until the next is; zero: none waits for time.
 func (s *Scheduler) schedule(ctx context.Context) (wait time.Duration) {
+	placed := false
 	for {
 		p, wait := s.queue.take(s.now())
-		if p == nil {
+		switch {
+		case p == nil && placed: // where they went may be what others wait for
+			placed = false
+			s.queue.retry(s.now(), dependsOnPods)
+			continue
+		case p == nil:
 			return wait
 		}
 		node, reasons := Place(s.view, p)
@@ -237,6 +258,7 @@ func (s *Scheduler) schedule(ctx context.Context) (wait time.Duration) {
 		}
 		s.view.place(p, node)
 		s.queue.remove(p.UID)
+		placed = true
 		s.write(ctx, func() { s.report(ctx, result{p, node, s.bind(ctx, p, node)}) })
 	}
 }
@@ -314,7 +336,7 @@ func (s *Scheduler) finishTelling(r result) {
 
 // fail notes that a pod fits nowhere: in the queue, in its condition, and as an event; the latter two once for each text.
 func (s *Scheduler) fail(ctx context.Context, p *corev1.Pod, reasons []Reason) {
-	nodes := len(s.view.Nodes())
+	nodes := s.view.Len()
 	text := Summary(nodes, reasons)
 	told := s.queue.later(p, s.now()) == text
 	s.queue.told(p.UID, text)

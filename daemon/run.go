@@ -29,6 +29,7 @@ import (
 	"github.com/knarr/knarr/internal/version"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/kubelet"
+	"github.com/knarr/knarr/kubelet/volume"
 	"github.com/knarr/knarr/proxy"
 	"github.com/knarr/knarr/scheduler"
 	"github.com/knarr/knarr/state/cache"
@@ -221,10 +222,12 @@ func newKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine,
 	g.Go(func() error { return sink.Run(ctx) })
 	return kubelet.New(kubelet.Config{
 		NodeName: cfg.NodeName, NodeIPs: []netip.Addr{cfg.NodeIP}, PodCIDRs: []netip.Prefix{cfg.PodCIDR()},
-		ClusterDNS: []netip.Addr{cfg.ClusterDNS()}, ClusterDomain: cfg.ClusterDomain, DataDir: filepath.Join(cfg.DataDir, "kubelet"),
+		ClusterDNS: []netip.Addr{cfg.ClusterDNS()}, ClusterDomain: cfg.ClusterDomain, DataDir: kubeletDir(cfg),
 		Version: version.Kubernetes + "+knarr", Runtime: "knarr://" + version.Version,
 	}, runtime{eng}, p.reader, doer, sink.For("kubelet", cfg.NodeName), log)
 }
+
+func kubeletDir(cfg Config) string { return filepath.Join(cfg.DataDir, "kubelet") }
 
 func runProxy(ctx context.Context, g *errgroup.Group, cfg Config, p *plane, log *slog.Logger) {
 	forProxy, forDNS := newServices(p.reader), newServices(p.reader)
@@ -299,6 +302,9 @@ func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) erro
 	defer eng.close()
 	if err := eng.containers.StopAll(ctx); err != nil {
 		return fmt.Errorf("stop all containers: %w", err)
+	}
+	if err := volume.Unmount(kubeletDir(cfg)); err != nil {
+		return fmt.Errorf("unmount the volumes of pods: %w", err)
 	}
 	if err := eng.networks.Teardown(); err != nil {
 		return fmt.Errorf("remove networks: %w", err)

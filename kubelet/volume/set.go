@@ -94,6 +94,10 @@ func Any(podDir string) bool {
 	return false
 }
 
+// Unmount takes down what SetUp and BindSubPath mounted below dir, a pod's folder or that of all pods, and leaves the files:
+// for a node that is stopped with its pods. The next SetUp mounts again.
+func Unmount(dir string) error { return unmountBelow(dir) }
+
 // unmountBelow unmounts what is mounted below dir, the deepest and latest first.
 func unmountBelow(dir string) error {
 	dir, err := filepath.EvalSymlinks(dir) // mountinfo has real paths

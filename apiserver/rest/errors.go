@@ -21,7 +21,7 @@ func Status(err error) error {
 		if errs.Kind(err) != nil {
 			return err
 		}
-		return &statusError{StatusError: &apierrors.StatusError{ErrStatus: has.Status()}, kind: kindOf(has.Status().Code), err: err}
+		return &statusError{StatusError: &apierrors.StatusError{ErrStatus: has.Status()}, kind: kindOf(has.Status()), err: err}
 	}
 	return &statusError{StatusError: statusOf(err), kind: errs.Kind(err), err: err}
 }
@@ -64,9 +64,18 @@ var byCode = [...]struct {
 	{errs.Unsupported, http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable},
 }
 
-func kindOf(code int32) error {
+// kindOf goes by the reason, and by the code for reasons that are not in the table.
+func kindOf(st metav1.Status) error {
 	for _, row := range byCode {
-		if row.code == code {
+		if row.code == st.Code && row.reason == st.Reason {
+			return row.kind
+		}
+	}
+	if st.Code == http.StatusConflict {
+		return errs.Conflict
+	}
+	for _, row := range byCode {
+		if row.code == st.Code {
 			return row.kind
 		}
 	}

@@ -107,7 +107,7 @@ func (s *State) exitedStatus(m *member, c *podruntime.Container, cs *corev1.Cont
 	wait := s.fault(m)
 	switch {
 	case wait != nil:
-	case s.Now.Before(restartAt(c)) && c.StartedAt.IsZero() && Attempt(c) == 0:
+	case s.Now.Before(restartAt(c)) && failedStart(c) && Attempt(c) == 0:
 		wait = &corev1.ContainerStateWaiting{Reason: "RunContainerError", Message: c.Error}
 	case s.Now.Before(restartAt(c)):
 		wait = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: fmt.Sprintf(
@@ -125,7 +125,7 @@ func (s *State) terminated(c *podruntime.Container) *corev1.ContainerStateTermin
 		FinishedAt: *stamp(c.FinishedAt), ContainerID: ContainerIDPrefix + c.ID,
 	}
 	switch {
-	case c.StartedAt.IsZero():
+	case failedStart(c):
 		t.Reason, t.Message, t.StartedAt = "StartError", c.Error, metav1.Time{}
 		return t
 	case c.OOMKilled:

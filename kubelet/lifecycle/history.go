@@ -143,7 +143,7 @@ func (m *member) ended() (code int, ok bool) {
 
 // exitCode of a start that failed is never 0.
 func exitCode(c *podruntime.Container) int {
-	if c.StartedAt.IsZero() && c.ExitCode == 0 && c.State == podruntime.Exited {
+	if failedStart(c) && c.ExitCode == 0 && c.State == podruntime.Exited {
 		return 128
 	}
 	return c.ExitCode
@@ -195,7 +195,7 @@ const (
 // backoffOf is the delay that follows the end of a run.
 func backoffOf(c *podruntime.Container) time.Duration {
 	d, _ := time.ParseDuration(c.Labels[podruntime.LabelBackoff])
-	if c.StartedAt.IsZero() { // it could not even start: at least the first delay
+	if failedStart(c) { // it could not even start: at least the first delay
 		return max(d, firstBackoff)
 	}
 	if c.FinishedAt.Sub(c.Created) > forget {
@@ -218,3 +218,6 @@ func nextBackoff(c *podruntime.Container) time.Duration {
 
 // RestartAt is when the next run may begin.
 func restartAt(c *podruntime.Container) time.Time { return c.FinishedAt.Add(backoffOf(c)) }
+
+// failedStart: its process never executed what was asked for.
+func failedStart(c *podruntime.Container) bool { return c.StartedAt.IsZero() || c.Error != "" }

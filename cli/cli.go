@@ -82,7 +82,40 @@ func (e *env) root() *cobra.Command {
 		}
 		root.AddCommand(c)
 	}
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	prepare(root, e)
 	return root
+}
+
+// prepare makes every complaint about arguments wrong usage, and gives each command the names it can complete.
+func prepare(c *cobra.Command, e *env) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			err := check(c, args)
+			if err == nil || errors.As(err, new(usageError)) {
+				return err
+			}
+			return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+		}
+	}
+	if kind := completed(c); kind != "" && c.ValidArgsFunction == nil {
+		c.ValidArgsFunction = e.complete(kind, c)
+	}
+	for _, sub := range c.Commands() {
+		prepare(sub, e)
+	}
+}
+
+// group is a command that only has commands below it.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, RunE: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q for %q; see %s --help", args[0], c.CommandPath(), c.CommandPath())}
+		}
+		return c.Help()
+	}}
+	cmd.AddCommand(sub...)
+	return cmd
 }
 
 // defaultHost is where the daemon of the default instance listens.

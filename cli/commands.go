@@ -9,8 +9,9 @@ func (e *env) commands() []*cobra.Command {
 	return []*cobra.Command{
 		e.up(), e.down(), e.status(), e.kubectl(), e.stopAllCommand(),
 		e.run(), e.create(), e.exec(), e.attach(), e.ps(), e.logs(), e.inspect(), e.wait(),
-		e.start(), e.stop(), e.restart(), e.kill(), e.pause(), e.unpause(), e.rename(), e.rm(), e.top(), e.diff(), e.commit(), e.cp(),
-		e.build(), e.images(), e.pull(), e.push(), e.tag(), e.load(), e.save(), e.rmi(), e.history(),
-		e.volume(), e.network(), e.events(), e.info(), e.versionCommand(),
+		e.start(), e.stop(), e.restart(), e.kill(), e.pause(), e.unpause(), e.rename(), e.rm(), e.top(), e.stats(), e.port(), e.update(),
+		e.diff(), e.commit(), e.cp(), e.export(),
+		e.build(), e.images(), e.pull(), e.push(), e.tag(), e.load(), e.save(), e.importCommand(), e.rmi(), e.history(),
+		e.volume(), e.network(), e.events(), e.info(), e.versionCommand(), login("login"), login("logout"),
 	}
 }

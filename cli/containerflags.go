@@ -23,6 +23,10 @@ import (
 // containerFlags are the flags of run and create.
 type containerFlags struct {
 	attached bool // the caller will attach
+	healthFlags
+	logFlags
+	expose   []string
+	platform string
 
 	name, user, workdir, hostname, network, ip, entrypoint, restart, pid, ipc, uts, cgroupns, stopSignal, pull, cidfile, cgroupParent, cpusetCpus, cpusetMems                      string
 	env, envFile, volumes, mounts, ports, labels, capAdd, capDrop, devices, dns, dnsSearch, dnsOption, addHost, groupAdd, securityOpt, sysctl, tmpfs, ulimit, aliases, volumesFrom []string
@@ -85,13 +89,23 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&c.readOnly, "read-only", false, "read-only root file system")
 	f.BoolVar(&c.init, "init", false, "run a small init as PID 1")
 	f.StringVar(&c.restart, "restart", "no", "no, on-failure[:MAX], always, unless-stopped")
+	f.StringArrayVar(&c.expose, "expose", nil, "port to expose without publishing it: PORT[/udp]")
+	f.StringVar(&c.platform, "platform", "", "of the image, like linux/arm64")
+	f.StringVar(&c.logDriver, "log-driver", "", "json-file is the only one")
+	f.StringArrayVar(&c.logOpt, "log-opt", nil, "max-size=10m, max-file=3")
+	f.StringVar(&c.healthCmd, "health-cmd", "", "command that says whether the container is well")
+	f.DurationVar(&c.healthInterval, "health-interval", 0, "time between checks (30s)")
+	f.DurationVar(&c.healthTimeout, "health-timeout", 0, "time a check may take (30s)")
+	f.DurationVar(&c.healthStart, "health-start-period", 0, "time to start in which failures do not count")
+	f.IntVar(&c.healthRetries, "health-retries", 0, "failures that make it unhealthy (3)")
+	f.BoolVar(&c.noHealth, "no-healthcheck", false, "not even the image's check")
 	f.StringVar(&c.stopSignal, "stop-signal", "", "signal that stops it")
 	f.IntVar(&c.stopTimeout, "stop-timeout", -1, "seconds before it is killed")
 	f.StringVar(&c.pid, "pid", "", "host or container:NAME")
 	f.StringVar(&c.ipc, "ipc", "", "private, host or container:NAME")
 	f.StringVar(&c.uts, "uts", "", "host")
 	f.StringVar(&c.cgroupns, "cgroupns", "", "private or host")
-	f.StringVar(&c.pull, "pull", "missing", "missing or never")
+	f.StringVar(&c.pull, "pull", "missing", "missing, always or never")
 	f.StringVar(&c.cidfile, "cidfile", "", "file to write the ID to")
 }
 
@@ -130,7 +144,7 @@ func (c *containerFlags) options(args []string) (client.ContainerCreateOptions, 
 		o.HostConfig.PidsLimit = &c.pidsLimit
 	}
 	for _, set := range []func(*client.ContainerCreateOptions) error{
-		c.setEnv, c.setSizes, c.setPorts, c.setMounts, c.setNetwork, c.setRestart, c.setSecurity, c.setDevices,
+		c.setEnv, c.setSizes, c.setPorts, c.setMounts, c.setNetwork, c.setRestart, c.setSecurity, c.setDevices, c.setHealth, c.setLog, c.setPlatform, c.checkPull,
 	} {
 		if err := set(&o); err != nil {
 			return o, err

@@ -98,6 +98,7 @@ func (e *env) rm() *cobra.Command {
 
 func (e *env) start() *cobra.Command {
 	var attach, interactive bool
+	var keys func() ([]byte, error)
 	cmd := e.each("start [flags] CONTAINER…", "Start containers that were created or have stopped", func(ctx context.Context, c *client.Client, ref string) error {
 		_, err := c.ContainerStart(ctx, ref, client.ContainerStartOptions{})
 		return err
@@ -118,105 +119,18 @@ func (e *env) start() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return e.follow(cmd.Context(), c, got.Container.ID, interactive, got.Container.Config.Tty, false)
+		leave, err := keys()
+		if err != nil {
+			return err
+		}
+		return e.follow(cmd.Context(), c, following{
+			id: got.Container.ID, name: args[0], stdin: interactive && got.Container.Config.OpenStdin, tty: got.Container.Config.Tty, leave: leave,
+			removed: got.Container.HostConfig.AutoRemove,
+		})
 	}
+	keys = detachKeys(cmd.Flags())
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "show its output")
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "give it this stdin")
-	return cmd
-}
-
-func (e *env) attach() *cobra.Command {
-	return &cobra.Command{
-		Use: "attach CONTAINER", Short: "Connect to a running container's streams", Args: exactly("a container"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			c, err := e.engine()
-			if err != nil {
-				return err
-			}
-			got, err := c.ContainerInspect(ctx, args[0], client.ContainerInspectOptions{})
-			if err != nil {
-				return err
-			}
-			if !got.Container.State.Running {
-				return fmt.Errorf("container %s does not run; see its output with: knarr logs %s", args[0], args[0])
-			}
-			cfg := got.Container.Config
-			conn, err := c.ContainerAttach(ctx, args[0], client.ContainerAttachOptions{Stream: true, Stdin: cfg.OpenStdin, Stdout: true, Stderr: true})
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			t, err := e.terminal(cfg.Tty, cfg.OpenStdin)
-			if err != nil {
-				return err
-			}
-			defer t.restore()
-			defer t.follow(ctx, func(rows, cols uint) {
-				c.ContainerResize(ctx, args[0], client.ContainerResizeOptions{Height: rows, Width: cols})
-			})()
-			return e.pipe(conn.HijackedResponse, cfg.OpenStdin, cfg.Tty)
-		},
-	}
-}
-
-func (e *env) exec() *cobra.Command {
-	var o client.ExecCreateOptions
-	var detach bool
-	cmd := &cobra.Command{
-		Use: "exec [flags] CONTAINER COMMAND [ARG…]", Short: "Run a further process in a running container", Args: atLeast(2, "arguments: a container and a command"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			c, err := e.engine()
-			if err != nil {
-				return err
-			}
-			o.Cmd, o.AttachStdout, o.AttachStderr = args[1:], !detach, !detach
-			created, err := c.ExecCreate(ctx, args[0], o)
-			if err != nil {
-				return e.runError(err)
-			}
-			if detach {
-				_, err := c.ExecStart(ctx, created.ID, client.ExecStartOptions{Detach: true, TTY: o.TTY})
-				return e.runError(err)
-			}
-			t, err := e.terminal(o.TTY, o.AttachStdin)
-			if err != nil {
-				return err
-			}
-			defer t.restore()
-			conn, err := c.ExecAttach(ctx, created.ID, client.ExecAttachOptions{TTY: o.TTY})
-			if err != nil {
-				return e.runError(err)
-			}
-			defer conn.Close()
-			stop := t.follow(ctx, func(rows, cols uint) {
-				c.ExecResize(ctx, created.ID, client.ExecResizeOptions{Height: rows, Width: cols})
-			})
-			defer stop()
-			if err := e.pipe(conn.HijackedResponse, o.AttachStdin, o.TTY); err != nil {
-				return err
-			}
-			t.restore()
-			st, err := c.ExecInspect(ctx, created.ID, client.ExecInspectOptions{})
-			if err != nil {
-				return err
-			}
-			if st.ExitCode != 0 {
-				return exitError{code: st.ExitCode}
-			}
-			return nil
-		},
-	}
-	f := cmd.Flags()
-	f.SetInterspersed(false)
-	f.BoolVarP(&o.AttachStdin, "interactive", "i", false, "keep stdin open")
-	f.BoolVarP(&o.TTY, "tty", "t", false, "give it a terminal")
-	f.BoolVarP(&detach, "detach", "d", false, "run in the background")
-	f.StringArrayVarP(&o.Env, "env", "e", nil, "KEY=VALUE")
-	f.StringVarP(&o.User, "user", "u", "", "USER[:GROUP]")
-	f.StringVarP(&o.WorkingDir, "workdir", "w", "", "working directory")
-	f.BoolVar(&o.Privileged, "privileged", false, "all capabilities")
 	return cmd
 }
 
@@ -531,6 +445,7 @@ func (e *env) commit() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&o.Comment, "message", "m", "", "what it is")
+	cmd.Flags().StringArrayVarP(&o.Changes, "change", "c", nil, "Dockerfile instruction to add, like 'CMD [\"serve\"]'")
 	cmd.Flags().StringVarP(&o.Author, "author", "a", "", "who made it")
 	return cmd
 }

@@ -219,16 +219,9 @@ func (e *env) save() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "save [-o FILE] IMAGE…", Short: "Write images as a tar", Args: atLeast(1, "image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			out := e.out
-			if path != "" {
-				f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				out = f
-			} else if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				return usageError{errors.New("save writes a tar, which is no good on a terminal: use -o FILE or redirect")}
+			out, closeOut, err := e.outputFile(path, "save")
+			if err != nil {
+				return err
 			}
 			c, err := e.engine()
 			if err != nil {
@@ -236,11 +229,11 @@ func (e *env) save() *cobra.Command {
 			}
 			r, err := c.ImageSave(cmd.Context(), args)
 			if err != nil {
-				return err
+				return errors.Join(err, closeOut())
 			}
 			defer r.Close()
 			_, err = io.Copy(out, r)
-			return err
+			return errors.Join(err, closeOut())
 		},
 	}
 	cmd.Flags().StringVarP(&path, "output", "o", "", "file (default stdout)")

@@ -14,9 +14,8 @@ import (
 )
 
 func (e *env) network() *cobra.Command {
-	cmd := &cobra.Command{Use: "network", Short: "Networks: ls, create, inspect, connect, disconnect, rm"}
-	cmd.AddCommand(e.networkLs(), e.networkCreate(), e.inspectOf("network"), e.networkConnect(), e.networkDisconnect(), e.networkRm())
-	return cmd
+	return group("network", "Networks: ls, create, inspect, connect, disconnect, rm",
+		e.networkLs(), e.networkCreate(), e.inspectOf("network"), e.networkConnect(), e.networkDisconnect(), e.networkRm())
 }
 
 func (e *env) networkLs() *cobra.Command {

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+
+	"github.com/knarr/knarr/internal/detach"
 )
 
 // exit codes of run, create and exec, as Docker has them.
@@ -44,7 +47,8 @@ func (e *env) create() *cobra.Command {
 
 func (e *env) run() *cobra.Command {
 	var f containerFlags
-	var detach bool
+	var background bool
+	var keys func() ([]byte, error)
 	cmd := &cobra.Command{
 		Use: "run [flags] IMAGE [COMMAND] [ARG…]", Short: "Make a container and run it", Args: atLeast(1, "argument: an image"),
 		Example: "  knarr run --rm -it busybox sh\n  knarr run -d --name web -p 8080:80 web",
@@ -53,11 +57,16 @@ func (e *env) run() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.runContainer(cmd.Context(), c, &f, detach, args)
+			leave, err := keys()
+			if err != nil {
+				return err
+			}
+			return e.runContainer(cmd.Context(), c, &f, background, leave, args)
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background and print the container's ID")
+	keys = detachKeys(cmd.Flags())
+	cmd.Flags().BoolVarP(&background, "detach", "d", false, "run in the background and print the container's ID")
 	return cmd
 }
 
@@ -67,9 +76,14 @@ func (e *env) make(ctx context.Context, c *client.Client, f *containerFlags, arg
 	if err != nil {
 		return "", usageError{err}
 	}
+	if f.pull == "always" {
+		if err := e.pullImage(ctx, c, args[0]); err != nil {
+			return "", err
+		}
+	}
 	res, err := c.ContainerCreate(ctx, opts)
 	if err != nil && strings.Contains(err.Error(), "No such image") && f.pull != "never" {
-		fmt.Fprintf(e.err, "Unable to find image '%s' locally\n", args[0])
+		fmt.Fprintf(e.err, "image %s is not here; pulling it\n", args[0])
 		if err := e.pullImage(ctx, c, args[0]); err != nil {
 			return "", err
 		}
@@ -89,31 +103,39 @@ func (e *env) make(ctx context.Context, c *client.Client, f *containerFlags, arg
 	return res.ID, nil
 }
 
-func (e *env) runContainer(ctx context.Context, c *client.Client, f *containerFlags, detach bool, args []string) error {
-	f.attached = !detach
+func (e *env) runContainer(ctx context.Context, c *client.Client, f *containerFlags, background bool, leave []byte, args []string) error {
+	f.attached = !background
 	id, err := e.make(ctx, c, f, args)
 	if err != nil {
 		return e.runError(err)
 	}
-	if detach {
+	if background {
 		if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			return e.runError(err)
 		}
 		fmt.Fprintln(e.out, id)
 		return nil
 	}
-	return e.follow(ctx, c, id, f.interactive, f.tty, f.rm)
+	return e.follow(ctx, c, following{id: id, name: cmp.Or(f.name, id[:12]), stdin: f.interactive, tty: f.tty, removed: f.rm, leave: leave})
+}
+
+// following says how to follow a container.
+type following struct {
+	id, name            string
+	stdin, tty, removed bool   // removed: it is gone once it has ended
+	leave               []byte // keys that detach
 }
 
 // follow attaches to a container that is about to run, starts it, and ends with its exit code.
-func (e *env) follow(ctx context.Context, c *client.Client, id string, stdin, tty, removed bool) error {
+func (e *env) follow(ctx context.Context, c *client.Client, f following) error {
+	id, stdin, tty := f.id, f.stdin, f.tty
 	conn, err := c.ContainerAttach(ctx, id, client.ContainerAttachOptions{Stream: true, Stdin: stdin, Stdout: true, Stderr: true})
 	if err != nil {
 		return e.runError(err)
 	}
 	defer conn.Close()
 	cond := container.WaitConditionNextExit
-	if removed {
+	if f.removed {
 		cond = container.WaitConditionRemoved
 	}
 	wait := c.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: cond})
@@ -123,7 +145,7 @@ func (e *env) follow(ctx context.Context, c *client.Client, id string, stdin, tt
 	}
 	defer t.restore()
 	streamed := make(chan error, 1)
-	go func() { streamed <- e.pipe(conn.HijackedResponse, stdin, tty) }()
+	go func() { streamed <- e.pipe(conn.HijackedResponse, stdin, tty, f.leave) }()
 	if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 		return e.runError(err)
 	}
@@ -133,6 +155,26 @@ func (e *env) follow(ctx context.Context, c *client.Client, id string, stdin, tt
 	defer stop()
 	if !tty {
 		defer e.forwardSignals(ctx, c, id)()
+	}
+	return e.outcome(wait, streamed, t, f.name)
+}
+
+// outcome waits for the end of a container that is followed, or of following it.
+func (e *env) outcome(wait client.ContainerWaitResult, streamed chan error, t *terminal, name string) error {
+	select {
+	case err := <-streamed:
+		if errors.Is(err, detach.ErrDetached) {
+			t.restore()
+			e.left(name)
+			return nil
+		}
+		streamed <- err
+	case err := <-wait.Error:
+		return e.runError(err)
+	case r := <-wait.Result:
+		again := make(chan container.WaitResponse, 1)
+		again <- r
+		wait.Result = again
 	}
 	select {
 	case r := <-wait.Result:

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -14,6 +15,8 @@ import (
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/knarr/knarr/internal/detach"
 )
 
 // terminal is this side's terminal, raw while a container owns it.
@@ -83,16 +86,44 @@ func (t *terminal) follow(ctx context.Context, resize func(rows, cols uint)) fun
 	return cancel
 }
 
-// pipe copies between this process's streams and a hijacked connection until the output ends. The end of the input closes
-// only that direction.
-func (e *env) pipe(conn client.HijackedResponse, stdin, tty bool) error {
+// pipe copies between this process's streams and a hijacked connection until the output ends, or the person types keys on
+// a terminal, which is detach.ErrDetached. The end of the input closes only that direction.
+func (e *env) pipe(conn client.HijackedResponse, stdin, tty bool, keys []byte) error {
+	ended := make(chan error, 2)
 	if stdin {
+		if !tty {
+			keys = nil
+		}
 		go func() {
-			io.Copy(conn.Conn, e.in)
+			if _, err := io.Copy(conn.Conn, detach.NewReader(e.in, keys)); errors.Is(err, detach.ErrDetached) {
+				ended <- err
+				return
+			}
 			conn.CloseWrite()
 		}()
 	}
-	return e.output(conn.Reader, tty)
+	go func() { ended <- e.output(conn.Reader, tty) }()
+	return <-ended
+}
+
+// detachKeys adds the flag and answers what reads it.
+func detachKeys(f interface {
+	StringVar(p *string, name, value, usage string)
+}) func() ([]byte, error) {
+	var text string
+	f.StringVar(&text, "detach-keys", "", "keys that leave the container running (default "+detach.Default+")")
+	return func() ([]byte, error) {
+		keys, err := detach.Parse(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return keys, nil
+	}
+}
+
+// left tells a person who detached how to come back.
+func (e *env) left(ref string) {
+	fmt.Fprintf(e.err, "\ndetached; %s goes on: knarr attach %s\n", ref, ref)
 }
 
 // output copies a container's output: a terminal's as it is, else taken apart into stdout and stderr.

@@ -4,7 +4,9 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -37,6 +39,9 @@ func (e *env) events() *cobra.Command {
 					}
 					fmt.Fprintln(e.out)
 				case err := <-stream.Err:
+					if errors.Is(err, io.EOF) { // --until has come
+						return nil
+					}
 					return err
 				}
 			}

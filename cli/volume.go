@@ -13,9 +13,7 @@ import (
 )
 
 func (e *env) volume() *cobra.Command {
-	cmd := &cobra.Command{Use: "volume", Short: "Volumes: ls, create, inspect, rm, prune"}
-	cmd.AddCommand(e.volumeLs(), e.volumeCreate(), e.inspectOf("volume"), e.volumeRm(), e.volumePrune())
-	return cmd
+	return group("volume", "Volumes: ls, create, inspect, rm, prune", e.volumeLs(), e.volumeCreate(), e.inspectOf("volume"), e.volumeRm(), e.volumePrune())
 }
 
 func (e *env) volumeLs() *cobra.Command {

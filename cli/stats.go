@@ -84,7 +84,8 @@ func (e *env) statsTable(ctx context.Context, c *client.Client, refs []string, a
 	for _, s := range rows {
 		fmt.Fprintln(w, statsRow(s))
 	}
-	return out.Bytes(), w.Flush()
+	err := w.Flush()
+	return out.Bytes(), err
 }
 
 func statsRow(s container.StatsResponse) string {

@@ -158,7 +158,13 @@ func TestScores(t *testing.T) {
 		}), "a"},
 		{"where the image is", []kinds.Object{node("a", func(n *corev1.Node) {
 			n.Status.Images = []corev1.ContainerImage{{Names: []string{"docker.io/library/web:latest"}, SizeBytes: 900 << 20}}
-		}), node("b")}, pod("p"), "a"},
+		}), node("b"), pod("x", on("a"), asks("cpu", "100m"))}, pod("p"), "a"},
+		{"what an administrator avoids weighs more than what the pod prefers", []kinds.Object{
+			node("a", label("disk", "ssd"), taint("k", "v", corev1.TaintEffectPreferNoSchedule)), node("b"), pod("x", on("b"), asks("cpu", "1"))},
+			pod("p", func(p *corev1.Pod) {
+				p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
+					Weight: 10, Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpExists}}}}}}}
+			}), "b"},
 	} {
 		t.Run(x.rule, func(t *testing.T) {
 			if got, why := Place(view(t, x.objects...), x.pod); got != x.want {

@@ -54,7 +54,11 @@ func shrink(s *State, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []re
 			room -= n
 		}
 	}
-	spare := available(s.Sets) - least
+	spare := -least
+	for _, rs := range s.Sets {
+		// A set that was just scaled down still counts the pods it is about to lose.
+		spare += min(rs.Status.AvailableReplicas, size(rs))
+	}
 	for i := range old {
 		n := min(sizes[i], max(spare, 0))
 		// Those that were just taken for unhealthy are none of the available ones, so they do not use up the spare ones.

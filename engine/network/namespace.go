@@ -58,7 +58,7 @@ func unshareAndPin(path string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	err = errors.Join(loopbackUp(), disableIPv6ForNewLinks())
+	err = errors.Join(loopbackUp(), disableIPv6ForNewLinks(), openLowPorts())
 	if err == nil {
 		err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 	}
@@ -89,6 +89,12 @@ func loopbackUp() error {
 // disableIPv6ForNewLinks spares IPv4 networks link-local addresses that nothing routes, and their duplicate detection, which
 // a hairpin port would answer to itself. lo keeps ::1.
 func disableIPv6ForNewLinks() error { return setLinkSysctl("ipv6", "default", "disable_ipv6", "1") }
+
+// openLowPorts lets any user listen below port 1024, as Docker and containerd do: the ports of a namespace that holds one
+// sandbox are nobody else's. /proc/sys/net is that of the thread's own namespace.
+func openLowPorts() error {
+	return os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
+}
 
 // RemoveNamespace unpins it; the kernel frees it when its last process has gone. Missing is no error.
 func (n *Networks) RemoveNamespace(path string) error {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -200,20 +201,22 @@ func (s *Sink) allow(uid types.UID, now time.Time) bool {
 	return true
 }
 
-// forget keeps what is remembered within bounds: what is oldest goes.
+// forget keeps what is remembered within bounds: when there is too much, what has expired goes, and then any until half is
+// left, so that this is seldom done.
 func (s *Sink) forget(now time.Time) {
-	if len(s.known) >= remembered {
-		for id, k := range s.known {
-			if now.Sub(k.last) >= window || len(s.known) >= remembered {
-				delete(s.known, id)
-			}
-		}
+	shrink(s.known, func(k *known) bool { return now.Sub(k.last) >= window })
+	shrink(s.budgets, func(b *budget) bool { return now.Sub(b.at) >= burst*refill })
+}
+
+func shrink[K comparable, V any](m map[K]V, expired func(V) bool) {
+	if len(m) < remembered {
+		return
 	}
-	if len(s.budgets) >= remembered {
-		for uid, b := range s.budgets {
-			if now.Sub(b.at) >= refill || len(s.budgets) >= remembered {
-				delete(s.budgets, uid)
-			}
+	maps.DeleteFunc(m, func(_ K, v V) bool { return expired(v) })
+	for k := range m {
+		if len(m) <= remembered/2 {
+			return
 		}
+		delete(m, k)
 	}
 }

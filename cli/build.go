@@ -49,6 +49,9 @@ func (e *env) build() *cobra.Command {
 				}
 			}
 			o.Version, o.Remove = build.BuilderV1, true
+			if o.Dockerfile, err = dockerfileIn(pos[0], o.Dockerfile); err != nil {
+				return err
+			}
 			context, err := e.buildContext(pos[0], o.Dockerfile)
 			if err != nil {
 				return err
@@ -89,6 +92,32 @@ func (e *env) build() *cobra.Command {
 	f.BoolVar(&o.PullParent, "pull", false, "ask registries for newer base images")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print only the image's ID")
 	return cmd
+}
+
+// dockerfileIn makes -f, which is relative to here as with docker, relative to the context. What is not here is looked for there.
+func dockerfileIn(dir, file string) (string, error) {
+	if file == "" || dir == "-" {
+		return file, nil
+	}
+	if _, err := os.Stat(file); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+			return "", fmt.Errorf("no Dockerfile %s here or in %s", file, dir)
+		}
+		return filepath.ToSlash(file), nil
+	}
+	absDir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	absFile, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(absDir, absFile)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("the Dockerfile %s is not in the folder %s, which is all that is sent; give the folder that holds both", file, dir)
+	}
+	return filepath.ToSlash(rel), nil
 }
 
 // buildContext streams a folder as a tar, without what .dockerignore excludes.

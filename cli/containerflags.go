@@ -241,6 +241,9 @@ func (c *containerFlags) setPorts(o *client.ContainerCreateOptions) error {
 		if proto == "" {
 			proto = "tcp"
 		}
+		if proto != "tcp" && proto != "udp" && proto != "sctp" {
+			return bad
+		}
 		var host, address string
 		target := rest
 		if i := strings.LastIndex(rest, ":"); i >= 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func (e *env) update() *cobra.Command {
@@ -39,7 +40,9 @@ func (e *env) update() *cobra.Command {
 	fl.StringVar(&f.restart, "restart", "", "no, on-failure[:MAX], always, unless-stopped")
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if fl.NFlag() == 0 {
+		said := false
+		fl.Visit(func(f *pflag.Flag) { said = said || cmd.InheritedFlags().Lookup(f.Name) == nil })
+		if !said {
 			return usageError{errors.New("update wants at least one flag that says what to change; see knarr update --help")}
 		}
 		f.pull = "missing"

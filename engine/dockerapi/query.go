@@ -50,13 +50,13 @@ func moment(r *http.Request, name string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, errs.New(errs.Invalid, "parameter %s: want a time, not %q", name, v)
 	}
-	var ns int64
+	var ns uint64
 	if frac != "" {
-		if ns, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64); err != nil {
+		if ns, err = strconv.ParseUint((frac + "000000000")[:9], 10, 32); err != nil {
 			return time.Time{}, errs.New(errs.Invalid, "parameter %s: want a time, not %q", name, v)
 		}
 	}
-	return time.Unix(s, ns), nil
+	return time.Unix(s, int64(ns)), nil
 }
 
 // filters are Docker's: a name has values, any of which may hold; all names must.

@@ -32,14 +32,17 @@ func TestScripts(t *testing.T) {
 				ns := strings.TrimPrefix(name, "script-")
 				e.Vars = append(e.Vars, "PAYLOAD="+filepath.Join(i.data, "payload"), "NS="+ns, "HOME="+e.WorkDir)
 				i.must(t, "kubectl", "create", "namespace", ns)
-				i.must(t, "kubectl", "config", "set-context", "--current", "--namespace="+ns)
+				own := filepath.Join(e.WorkDir, ".kubeconfig")
+				e.Vars = append(e.Vars, "KUBECONFIG="+own)
 				kubeconfig, err := os.ReadFile(filepath.Join(i.data, "kubeconfig"))
 				if err != nil {
 					return err
 				}
-				own := filepath.Join(e.WorkDir, ".kubeconfig")
-				e.Vars = append(e.Vars, "KUBECONFIG="+own)
-				return os.WriteFile(own, kubeconfig, 0o600)
+				if err := os.WriteFile(own, kubeconfig, 0o600); err != nil {
+					return err
+				}
+				i.must(t, "kubectl", "--kubeconfig", own, "config", "set-context", "--current", "--namespace="+ns)
+				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": eventuallyCommand},
 		})

@@ -96,6 +96,9 @@ func (e *Engine) open(ctx context.Context) (err error) {
 			}
 		}
 	}
+	if err := os.MkdirAll(e.trash(), 0o700); err != nil {
+		return err
+	}
 	if e.lock, err = lockFolder(e.cfg.Dir); err != nil {
 		return err
 	}
@@ -118,6 +121,7 @@ func (e *Engine) open(ctx context.Context) (err error) {
 	if err := e.ensureNetworks(ctx); err != nil {
 		return err
 	}
+	e.burnTrash()
 	return e.recover(ctx)
 }
 

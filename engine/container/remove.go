@@ -138,7 +138,7 @@ func (e *Engine) execute(plan removal, id, dir string) error {
 	if err := e.cfg.Images.RemoveSnapshot(snapshotPrefix + id); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return e.discard(dir)
 }
 
 func logFiles(path string, count int) []string {

@@ -368,7 +368,7 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 	if err := e.dismantleSandbox(ctx, s); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", id, err)
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := e.discard(s.dir); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -482,7 +482,7 @@ func (e *Engine) recoverSandboxes(ctx context.Context) error {
 			e.log.Error("clean up a sandbox", "sandbox", s.id, "err", err)
 			continue
 		}
-		if err := os.RemoveAll(s.dir); err != nil {
+		if err := e.discard(s.dir); err != nil {
 			return err
 		}
 	}

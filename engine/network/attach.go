@@ -23,6 +23,9 @@ import (
 func (n *Networks) Attach(_ context.Context, a Attachment) (Endpoint, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.await(func(key endpointKey, e *Endpoint) bool {
+		return key.sandbox == a.Sandbox || a.IP.IsValid() && e.IP == a.IP
+	})
 	net, err := n.get(a.Network)
 	if err != nil {
 		return Endpoint{}, err
@@ -38,6 +41,11 @@ func (n *Networks) Attach(_ context.Context, a Attachment) (Endpoint, error) {
 		return e.copy(), nil
 	}
 	e, err := n.newEndpoint(net, a)
+	if errors.Is(err, errs.Unavailable) && n.await(func(key endpointKey, _ *Endpoint) bool { return key.network == net.ID }) {
+		if net, err = n.get(a.Network); err == nil {
+			e, err = n.newEndpoint(net, a)
+		}
+	}
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("attach %s to network %s: %w", a.Sandbox, net.Name, err)
 	}
@@ -67,6 +75,11 @@ func (n *Networks) newEndpoint(net *Network, a Attachment) (*Endpoint, error) {
 	for key, other := range n.endpoints {
 		if key.network == net.ID {
 			used[other.IP] = true
+		}
+	}
+	for key, d := range n.leaving {
+		if key.network == net.ID {
+			used[d.endpoint.IP] = true
 		}
 	}
 	if a.IP.IsValid() {
@@ -255,52 +268,4 @@ func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle, noD
 
 func permanent(index int, a netip.Addr, mac []byte) *netlink.Neigh {
 	return &netlink.Neigh{LinkIndex: index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT, Family: netlink.FAMILY_V4}
-}
-
-// Detach undoes Attach and frees address and ports; the namespace may be gone already. Not attached is no error.
-func (n *Networks) Detach(_ context.Context, network, sandbox string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	net, err := n.get(network)
-	if err != nil {
-		return err
-	}
-	key := endpointKey{net.ID, sandbox}
-	if e := n.endpoints[key]; e != nil {
-		return n.detach(key, e)
-	}
-	return nil
-}
-
-// DetachAll detaches a sandbox from every network it is on.
-func (n *Networks) DetachAll(_ context.Context, sandbox string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var all []error
-	for key, e := range n.endpoints {
-		if key.sandbox == sandbox {
-			all = append(all, n.detach(key, e))
-		}
-	}
-	return errors.Join(all...)
-}
-
-// detach goes in this order so that an address is free only when no rule and no link knows it any more, and removes the file
-// last: what a crash interrupts is done again.
-func (n *Networks) detach(key endpointKey, e *Endpoint) error {
-	closeAll(n.published[key])
-	delete(n.published, key)
-	hadPorts := len(e.Ports) > 0
-	if err := n.deleteLink(e.HostLink); err != nil {
-		return fmt.Errorf("detach %s from network %s: %w", e.Sandbox, e.Network, err)
-	}
-	delete(n.endpoints, key)
-	if hadPorts {
-		if err := n.applyRules(); err != nil {
-			n.endpoints[key] = e
-			return fmt.Errorf("detach %s from network %s: %w", e.Sandbox, e.Network, err)
-		}
-		forgetFlows(e)
-	}
-	return n.files.removeEndpoint(key)
 }

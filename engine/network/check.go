@@ -34,6 +34,9 @@ func (n *Networks) Check() ([]string, error) {
 		}
 		delete(links, e.HostLink)
 	}
+	for _, d := range n.leaving {
+		delete(links, d.endpoint.HostLink)
+	}
 	for name := range links {
 		out = append(out, fmt.Sprintf("link %s has no endpoint", name))
 	}

@@ -26,7 +26,7 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 		breakIt func()
 		want    string
 	}{
-		"link":      {func() { w.must(w.n.deleteLink(a.HostLink)) }, "link " + a.HostLink + " of sandbox a is missing"},
+		"link":      {func() { w.must(deleteLink(w.n.nl, a.HostLink)) }, "link " + a.HostLink + " of sandbox a is missing"},
 		"namespace": {func() { w.must(w.n.RemoveNamespace(a.NetnsPath)) }, "network namespace " + a.NetnsPath + " of sandbox a is missing"},
 		"stray link": {func() {
 			attrs := netlink.NewLinkAttrs()

@@ -96,22 +96,7 @@ func (n *Networks) unrealize(net *Network) error {
 	if net.Bridge == "" {
 		return nil
 	}
-	return n.deleteLink(net.Bridge)
-}
-
-func (n *Networks) deleteLink(name string) error {
-	link, err := n.nl.LinkByName(name)
-	var missing netlink.LinkNotFoundError
-	if errors.As(err, &missing) {
-		return nil
-	}
-	if err == nil {
-		err = n.nl.LinkDel(link)
-	}
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove link %s: %w", name, err)
-	}
-	return nil
+	return deleteLink(n.nl, net.Bridge)
 }
 
 // enableForwarding turns the machine into a router, which it must be for containers to reach anything.

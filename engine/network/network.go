@@ -18,7 +18,8 @@
 // link prefix has an endpoint file; the nftables table is a pure function of networks and endpoints (Rules). A file is
 // written before its kernel object is made and removed after it is gone, so Open can always finish or undo.
 //
-// Goroutines: Run watches nftables and restores the table. Each published port has one goroutine, from Attach (or Open) to
+// Goroutines: Run watches nftables and restores the table. Each endpoint whose namespace is gone has one that deletes its link,
+// from DetachAll until the kernel has done it. Each published port has one goroutine, from Attach (or Open) to
 // Detach (or Close), that serves connections to 127.0.0.1 and ::1, which the kernel must not route. Each network that a user
 // made has two, from Create (or Open) to Remove (or Close), that answer names. All methods may be called concurrently.
 package network

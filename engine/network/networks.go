@@ -40,10 +40,14 @@ type Networks struct {
 	nl    *netlink.Handle
 	table *nft.Owner
 
+	// reaper deletes links: a handle answers one request after the other, and a deletion takes its time.
+	reaper *netlink.Handle
+
 	mu        sync.Mutex // guards the fields below, and orders everything that changes the kernel
 	networks  map[string]*Network
 	endpoints map[endpointKey]*Endpoint
-	cursors   map[string]netip.Addr // per network: the address given last
+	leaving   map[endpointKey]*departure // by its endpoint's key, which is in endpoints no more
+	cursors   map[string]netip.Addr      // per network: the address given last
 	published map[endpointKey][]*publication
 
 	nameServers map[string]func() // per network: what stops it
@@ -69,7 +73,9 @@ func (n *Networks) Close() error {
 	for id := range n.nameServers {
 		n.stopNames(id)
 	}
+	n.await(func(endpointKey, *Endpoint) bool { return true })
 	n.nl.Close()
+	n.reaper.Close()
 	return nil
 }
 
@@ -287,6 +293,9 @@ func (n *Networks) Remove(_ context.Context, nameOrID string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	net, err := n.get(nameOrID)
+	if err == nil && n.await(func(key endpointKey, _ *Endpoint) bool { return key.network == net.ID }) {
+		net, err = n.get(nameOrID)
+	}
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -27,13 +28,17 @@ func Open(cfg Config) (*Networks, error) {
 	n := &Networks{
 		name: cfg.Name, files: files{dir: cfg.Dir, run: cfg.RunDir}, log: cfg.Log, table: nft.NewOwner(cfg.Name + "-engine"),
 		networks: map[string]*Network{}, endpoints: map[endpointKey]*Endpoint{}, cursors: map[string]netip.Addr{},
-		published: map[endpointKey][]*publication{}, nameServers: map[string]func(){},
+		leaving: map[endpointKey]*departure{}, published: map[endpointKey][]*publication{}, nameServers: map[string]func(){},
 	}
 	if err := n.files.prepare(); err != nil {
 		return nil, fmt.Errorf("open networks: %w", err)
 	}
 	var err error
 	if n.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open networks: %w", err)
+	}
+	if n.reaper, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		n.nl.Close()
 		return nil, fmt.Errorf("open networks: %w", err)
 	}
 	if err := n.recover(); err != nil {
@@ -64,7 +69,7 @@ func (n *Networks) recover() error {
 	}
 	for name := range links {
 		n.log.Info("removing a link that no endpoint has", "link", name)
-		if err := n.deleteLink(name); err != nil {
+		if err := deleteLink(n.nl, name); err != nil {
 			return err
 		}
 	}
@@ -91,7 +96,7 @@ func (n *Networks) recoverEndpoints(net *Network, links map[string]bool) error {
 		}
 		// Interrupted, or its namespace is gone (a reboot, or the sandbox was removed while we were away).
 		n.log.Debug("removing an endpoint without a namespace", "network", net.Name, "sandbox", e.Sandbox)
-		if err := n.deleteLink(e.HostLink); err != nil {
+		if err := deleteLink(n.nl, e.HostLink); err != nil {
 			return err
 		}
 		delete(links, e.HostLink)
@@ -137,9 +142,10 @@ func (n *Networks) Teardown() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var all []error
-	for key, e := range n.endpoints {
+	for key, e := range maps.Clone(n.endpoints) { // a copy, as detach lets go of mu
 		all = append(all, n.detach(key, e))
 	}
+	n.await(func(endpointKey, *Endpoint) bool { return true })
 	for _, net := range n.networks {
 		all = append(all, n.unrealize(net))
 	}

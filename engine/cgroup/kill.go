@@ -67,7 +67,11 @@ func (c *Cgroup) Freeze() error {
 		file := root + c.path + "/freezer.state"
 		var state string
 		// Reading the state makes the kernel try again for tasks it met in the middle of a fork.
-		for range 1000 {
+		// A task freezes when it next runs, so on a busy machine they must be given time.
+		for try := range 1000 {
+			if try > 10 {
+				<-time.After(min(time.Duration(try)*20*time.Microsecond, 2*time.Millisecond))
+			}
 			if err := write(file, "FROZEN"); err != nil {
 				return err
 			}

@@ -4,11 +4,13 @@ package etcd
 
 import (
 	"context"
+	"expvar"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -16,6 +18,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/features"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/knarr/knarr/internal/errs"
@@ -29,13 +32,14 @@ type Embedded struct {
 }
 
 const (
-	memberName   = "knarr"
-	defaultQuota = 2 << 30
-	startWithin  = 30 * time.Second
-	// campaignEvery is how long to wait before asking the member again to become the leader: it refuses while the entries
-	// that made it a member are not applied.
-	campaignEvery = 2 * time.Millisecond
+	memberName    = "knarr"
+	defaultQuota  = 2 << 30
+	startWithin   = 30 * time.Second
+	campaignEvery = time.Millisecond // how often to see whether the member can become the leader
 )
+
+// starting is held while a server starts: see lead.
+var starting sync.Mutex
 
 // OpenEmbedded starts a single etcd member in this process and returns when it can be written to: on an empty folder after
 // some 20 ms. Nothing listens on any address. ctx bounds the start only.
@@ -44,6 +48,8 @@ func OpenEmbedded(ctx context.Context, e Embedded, log *slog.Logger) (*Store, er
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", e.Dir, err)
 	}
+	starting.Lock()
+	defer starting.Unlock()
 	server, err := etcdserver.NewServer(cfg)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "open the store in %s: %w", e.Dir, err)
@@ -60,13 +66,19 @@ func OpenEmbedded(ctx context.Context, e Embedded, log *slog.Logger) (*Store, er
 
 // lead makes the only member the leader at once instead of after an election timeout (a second or more with the slow ticks
 // below), by the message a leader sends to its successor.
+//
+// It may only be sent when raft has nothing left to replay: it would read the replayed entries again, and panics when etcd
+// has dropped them meanwhile. Raft knows, and tells through etcd's debugging variable alone; that shows the server that was
+// made last, which is why servers start one after another.
 func lead(ctx context.Context, s *etcdserver.EtcdServer) error {
 	again := time.NewTicker(campaignEvery)
 	defer again.Stop()
 	id := uint64(s.MemberID())
 	for s.Leader() == 0 {
-		if err := s.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &id, From: &id}); err != nil {
-			return err
+		if replayed() {
+			if err := s.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &id, From: &id}); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-again.C:
@@ -84,6 +96,16 @@ func lead(ctx context.Context, s *etcdserver.EtcdServer) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// replayed: raft has applied all that was committed. When it cannot be asked, it is never so, and the election comes by time.
+func replayed() bool {
+	status, ok := expvar.Get("raft.status").(expvar.Func)
+	if !ok {
+		return false
+	}
+	st, ok := status.Value().(raft.Status)
+	return ok && st.HardState != nil && st.Applied > 0 && st.Applied >= st.GetCommit()
 }
 
 // config chooses for one member in a small process. Where a number differs from etcd's default, the reason stands there.

@@ -64,7 +64,7 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)
-		for n := 0; n < 100+37*round && lines.Scan(); n++ {
+		for n := 0; n < 300+800*round && lines.Scan(); n++ {
 			acknowledged[lines.Text()] = true
 		}
 		_ = cmd.Process.Kill()
@@ -87,7 +87,7 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 				t.Errorf("round %d: %s was acknowledged and is lost", round, key)
 			}
 		}
-		if len(acknowledged) < 100*(round+1) {
+		if len(acknowledged) < 300*(round+1) {
 			t.Fatalf("round %d: only %d writes", round, len(acknowledged))
 		}
 		if err := s.Close(); err != nil {

@@ -28,8 +28,8 @@ type decision struct {
 // revise reads an object, lets decide say what becomes of it and writes that, until nobody came in between. decide may be
 // called several times, first perhaps with an object that is behind; what it returns counts only for the current one.
 func (c *Core) revise(ctx context.Context, r *Request, decide func(old *cache.Entry) (decision, error)) (Answer, error) {
-	old, fresh := c.Cache.Snapshot().Get(r.Type, r.Namespace, r.Name)
-	fresh = false
+	old, _ := c.Cache.Snapshot().Get(r.Type, r.Namespace, r.Name)
+	fresh := false
 	for {
 		if old == nil {
 			e, ok, err := c.Find(ctx, r.Type, r.Namespace, r.Name)

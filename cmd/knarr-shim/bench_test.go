@@ -70,10 +70,10 @@ func tinyTrue(t testing.TB) []byte {
 
 // bench is one machine's worth of directories for the comparison.
 type bench struct {
-	b                             *testing.B
-	dir, lower, rootfs, overlayed string
-	layout                        cgroup.Layout
-	bin                           string
+	b                      *testing.B
+	dir, rootfs, overlayed string
+	layout                 cgroup.Layout
+	bin                    string
 }
 
 func newBench(b *testing.B) *bench {

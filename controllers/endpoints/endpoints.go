@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 Endpoints are deprecated upstream, and still served and made
+
 // Package endpoints keeps the older form of what package endpointslice keeps: one Endpoints object for each Service with a
 // selector, for the clients that still read it.
 //

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 Endpoints are deprecated upstream, and still served and made
+
 package endpoints
 
 import (

@@ -28,7 +28,7 @@ func TestGeneratedNamesAreValidAndDiffer(t *testing.T) {
 	if long := Generated(strings.Repeat("x", 80), "u", now, 0); len(long) != 63 {
 		t.Errorf("%d characters", len(long))
 	}
-	if Generated("a", "u", now, 1) != Generated("a", "u", now, 1) {
+	if one, two := Generated("a", "u", now, 1), Generated("a", "u", now, 1); one != two {
 		t.Error("not a function of its arguments")
 	}
 }

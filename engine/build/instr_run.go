@@ -4,7 +4,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -85,7 +84,7 @@ func (e *ExitError) Error() string {
 }
 
 // Is makes it the requester's fault: the daemon did what it was told.
-func (e *ExitError) Is(target error) bool { return errors.Is(errs.Invalid, target) }
+func (e *ExitError) Is(target error) bool { return target == errs.Invalid }
 
 // network is the step's own choice, else the request's.
 func (r *stageRun) network(c *instructions.RunCommand) string {

@@ -133,7 +133,7 @@ func (s *Server) containerStart(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if c.State == container.Running {
-		return notModified
+		return errNotModified
 	}
 	return done(w, s.Containers.Start(r.Context(), c.ID))
 }
@@ -148,7 +148,7 @@ func (s *Server) containerStop(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if c.State == container.Exited || c.State == container.Created {
-		return notModified
+		return errNotModified
 	}
 	return done(w, s.Containers.Stop(r.Context(), c.ID, grace))
 }

@@ -107,8 +107,8 @@ func older(a, b string) bool {
 	return am < bm || am == bm && an < bn
 }
 
-// notModified is the answer to starting what runs and stopping what does not.
-var notModified = errors.New("not modified")
+// errNotModified is the answer to starting what runs and stopping what does not.
+var errNotModified = errors.New("not modified")
 
 // statusOf maps kinds of failure to HTTP; all kinds are covered (server_test.go).
 var statusOf = map[error]int{
@@ -125,7 +125,7 @@ var statusOf = map[error]int{
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, notModified) {
+	if errors.Is(err, errNotModified) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 bundles may still have prestart hooks
+
 package oci
 
 import (

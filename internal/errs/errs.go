@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore ST1012 the package name is the prefix: errs.NotFound
+
 // Package errs has the ten kinds of failure that the edges of Knarr tell apart.
 //
 // A package deep inside says what kind of failure it met by wrapping one of the sentinels below; each edge

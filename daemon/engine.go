@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -93,9 +94,11 @@ func (e *engine) run(ctx context.Context, cfg Config, sock net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.networks.Run(ctx) })
 	g.Go(func() error { return e.containers.Run(ctx) })
-	g.Go(func() error {
-		return serve(ctx, &http.Server{Handler: api, ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)}, sock)
-	})
+	server := &http.Server{
+		Handler: api, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+	g.Go(func() error { return serve(ctx, server, sock) })
 	return g.Wait()
 }
 

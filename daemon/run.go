@@ -17,6 +17,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
 
 	"github.com/knarr/knarr/apiserver"
 	"github.com/knarr/knarr/apiserver/auth"
@@ -43,6 +44,7 @@ import (
 // Run plays cfg's roles until ctx ends; it returns when all it started has ended. Containers go on. cfg is complete.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	began := time.Now()
+	klog.SetSlogLogger(log.With("component", "kubernetes-libraries")) // the streaming libraries log through klog
 	tell := newNotifier()
 	for _, dir := range []string{cfg.DataDir, cfg.RunDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {

@@ -68,7 +68,7 @@ func (r runtime) ListSandboxes(context.Context) ([]podruntime.Sandbox, error) {
 }
 
 func sandbox(b container.Sandbox) podruntime.Sandbox {
-	out := podruntime.Sandbox{ID: b.Spec.ID, Labels: b.Spec.Labels, Created: b.Created, Ready: true}
+	out := podruntime.Sandbox{ID: b.Spec.ID, Labels: b.Spec.Labels, Created: b.Created, Ready: b.Ready}
 	if b.IP.IsValid() {
 		out.IPs = []netip.Addr{b.IP}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/knarr/knarr/engine/oci"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -116,10 +117,27 @@ func deviceRules(p Plan) []specs.LinuxDeviceCgroup {
 type seccompProfiles struct {
 	mu     sync.Mutex
 	byCaps map[string]*specs.LinuxSeccomp
+	filter map[*specs.LinuxSeccomp]*oci.Filter // of those that have been used
 }
 
 func newSeccompProfiles() *seccompProfiles {
-	return &seccompProfiles{byCaps: map[string]*specs.LinuxSeccomp{}}
+	return &seccompProfiles{byCaps: map[string]*specs.LinuxSeccomp{}, filter: map[*specs.LinuxSeccomp]*oci.Filter{}}
+}
+
+// Filter is the compiled form of a profile that Profile answered. It is nil for one that cannot be compiled: whoever creates the
+// container finds that out again, and says why.
+func (s *seccompProfiles) Filter(p *specs.LinuxSeccomp) *oci.Filter {
+	if p == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, known := s.filter[p]
+	if !known {
+		f, _ = oci.CompileFilter(p)
+		s.filter[p] = f
+	}
+	return f
 }
 
 // Profile reads a profile ("" is the default one) for a process with the capabilities. What cannot be read, or would
@@ -144,6 +162,7 @@ func (s *seccompProfiles) Profile(body string, caps []string) (*specs.LinuxSecco
 	}
 	if len(s.byCaps) >= maxProfiles {
 		clear(s.byCaps)
+		clear(s.filter)
 	}
 	s.byCaps[key] = profile
 	return profile, nil

@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,13 +12,13 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/engine/cgroup"
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/engine/network"
 	"github.com/knarr/knarr/engine/volume"
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/onlyone"
 )
 
 // Config says where an instance keeps its containers and what it joins.
@@ -99,7 +100,9 @@ func (e *Engine) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(e.trash(), 0o700); err != nil {
 		return err
 	}
-	if e.lock, err = lockFolder(e.cfg.Dir); err != nil {
+	if e.lock, err = onlyone.Take(filepath.Join(e.cfg.Dir, "lock")); errors.Is(err, onlyone.ErrTaken) {
+		return errs.New(errs.Conflict, "another daemon uses %s: stop it, or choose another data folder", e.cfg.Dir)
+	} else if err != nil {
 		return err
 	}
 	defer func() {
@@ -123,19 +126,6 @@ func (e *Engine) open(ctx context.Context) (err error) {
 	}
 	e.burnTrash()
 	return e.recover(ctx)
-}
-
-// lockFolder makes sure that one engine has the folder. The kernel frees the lock with the process.
-func lockFolder(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, errs.New(errs.Conflict, "another daemon uses %s: stop it, or choose another data folder", dir)
-	}
-	return f, nil
 }
 
 // swapLimit says whether memory plus swap can be limited here.

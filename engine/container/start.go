@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/knarr/knarr/engine/shim"
 	"github.com/knarr/knarr/internal/errs"
 )
@@ -97,6 +99,14 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 			return err
 		}
 	}
+	monitor, err := shim.Launch{
+		Binary: e.cfg.ShimBinary, ID: c.id, Dir: c.run, Bundle: c.run, Terminal: rec.Spec.Terminal, Stdin: rec.Spec.OpenStdin,
+		Log: shim.Log{Path: rec.LogPath, MaxBytes: rec.Spec.LogMaxBytes, MaxFiles: rec.Spec.LogMaxFiles},
+	}.Begin()
+	if err != nil {
+		return err
+	}
+	defer monitor.Cancel()
 	if err := e.cfg.Images.Mount(c.key(), c.rootfs()); err != nil {
 		return err
 	}
@@ -108,13 +118,12 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 	if err != nil {
 		return err
 	}
-	if err := writeBundle(c.run, plan); err != nil {
+	policy, err := writeBundle(c.run, plan)
+	if err != nil {
 		return err
 	}
-	client, err := shim.Launch{
-		Binary: e.cfg.ShimBinary, ID: c.id, Dir: c.run, Bundle: c.run, Terminal: rec.Spec.Terminal, Stdin: rec.Spec.OpenStdin,
-		Log: shim.Log{Path: rec.LogPath, MaxBytes: rec.Spec.LogMaxBytes, MaxFiles: rec.Spec.LogMaxFiles},
-	}.Start(ctx)
+	monitor.Filter(e.profiles.Filter(policy))
+	client, err := monitor.Create(ctx)
 	if err != nil {
 		return err
 	}
@@ -181,15 +190,16 @@ func (c *entry) callOff() {
 	}
 }
 
-func writeBundle(dir string, p Plan) error {
+// writeBundle answers the seccomp policy that is in the bundle.
+func writeBundle(dir string, p Plan) (*specs.LinuxSeccomp, error) {
 	spec, err := Bundle(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := save(dir, "config.json", spec, false); err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+		return nil, fmt.Errorf("write the bundle: %w", err)
 	}
-	return nil
+	return spec.Linux.Seccomp, nil
 }
 
 func (c *entry) file(name string) string { return filepath.Join(c.dir, name) }

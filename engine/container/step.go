@@ -31,6 +31,11 @@ func (r StepRunner) Run(ctx context.Context, step build.RunStep) (code int, err 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.e.dismantleStep(context.WithoutCancel(ctx), step.Key)) }()
+	monitor, err := shim.Launch{Binary: r.e.cfg.ShimBinary, ID: step.Key, Dir: run, Bundle: run, Stdin: step.Stdin != nil}.Begin()
+	if err != nil {
+		return 0, err
+	}
+	defer monitor.Cancel()
 	at, err := r.e.placeStep(ctx, run, step)
 	if err != nil {
 		return 0, err
@@ -39,10 +44,12 @@ func (r StepRunner) Run(ctx context.Context, step build.RunStep) (code int, err 
 	if err != nil {
 		return 0, err
 	}
-	if err := writeBundle(run, plan); err != nil {
+	policy, err := writeBundle(run, plan)
+	if err != nil {
 		return 0, err
 	}
-	client, err := shim.Launch{Binary: r.e.cfg.ShimBinary, ID: step.Key, Dir: run, Bundle: run, Stdin: step.Stdin != nil}.Start(ctx)
+	monitor.Filter(r.e.profiles.Filter(policy))
+	client, err := monitor.Create(ctx)
 	if err != nil {
 		return exitOfStart(err)
 	}

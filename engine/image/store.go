@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/engine/layer"
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/onlyone"
 )
 
 // Config of a Store.
@@ -89,25 +89,16 @@ func (s *Store) open() error {
 			return err
 		}
 	}
-	if err := s.takeLock(); err != nil {
+	var err error
+	if s.lock, err = onlyone.Take(s.path(lockFile)); errors.Is(err, onlyone.ErrTaken) {
+		return errs.New(errs.Conflict, "%w", err)
+	} else if err != nil {
 		return err
 	}
 	if err := s.checkVersion(); err != nil {
 		return err
 	}
 	return s.recover()
-}
-
-func (s *Store) takeLock() error {
-	fd, err := unix.Open(s.path(lockFile), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	s.lock = os.NewFile(uintptr(fd), lockFile)
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errs.New(errs.Conflict, "another process has it open")
-	}
-	return nil
 }
 
 func (s *Store) checkVersion() error {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 bundles may still have prestart hooks
+
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +29,8 @@ type CreateOptions struct {
 	Stdio    [3]*os.File // nil is the caller's own
 	Console  *os.File    // a connected unix socket that gets the terminal's master; needed with process.terminal
 	PidFile  string
-	Preserve int // descriptors from 3 on that the program inherits
+	Filter   *Filter // the bundle's seccomp policy in compiled form, if the caller has it
+	Preserve int     // descriptors from 3 on that the program inherits
 }
 
 // Create makes the container of the bundle; its init then waits for Start. It returns init's pid, a child of the caller.
@@ -34,11 +38,11 @@ func (r Runtime) Create(id, bundle string, o CreateOptions) (pid int, err error)
 	if err := ValidateID(id); err != nil {
 		return 0, err
 	}
-	spec, bundle, err := loadSpec(bundle)
+	spec, policy, bundle, err := loadSpec(bundle)
 	if err != nil {
 		return 0, err
 	}
-	c := creation{runtime: r, id: id, bundle: bundle, spec: spec, CreateOptions: o}
+	c := creation{runtime: r, id: id, bundle: bundle, spec: spec, policy: policy, CreateOptions: o}
 	if err := c.prepare(); err != nil {
 		return 0, err
 	}
@@ -64,6 +68,7 @@ type creation struct {
 	id      string
 	bundle  string
 	spec    *specs.Spec
+	policy  json.RawMessage // linux.seccomp
 	rootfs  string
 	layout  cgroup.Layout
 	group   *cgroup.Cgroup
@@ -108,7 +113,7 @@ func (c *creation) prepare() error {
 	}
 	c.config = initConfig{Steps: steps, Process: c.spec.Process, Gate: true, Console: c.Console != nil,
 		Preserve: c.Preserve, State: c.state(specs.StateCreating)}
-	if c.config.Seccomp, err = compileSeccomp(c.spec.Linux.Seccomp); err != nil {
+	if c.config.Seccomp, err = c.Filter.of(c.policy); err != nil {
 		return err
 	}
 	if c.config.CapsHave, err = boundingSet(); err != nil {

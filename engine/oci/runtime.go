@@ -4,7 +4,6 @@ package oci
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -188,21 +187,4 @@ func processStat(pid int) (procStat, error) {
 	}
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	return procStat{state: f[0][0], start: start}, err
-}
-
-// loadSpec reads config.json of a bundle; its absolute path is returned too.
-func loadSpec(bundle string) (*specs.Spec, string, error) {
-	bundle, err := filepath.Abs(bundle)
-	if err != nil {
-		return nil, "", err
-	}
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
-	if err != nil {
-		return nil, "", fmt.Errorf("read the bundle's config: %w", err)
-	}
-	spec := new(specs.Spec)
-	if err := json.Unmarshal(data, spec); err != nil {
-		return nil, "", errs.New(errs.Invalid, "decode %s: %w", filepath.Join(bundle, "config.json"), err)
-	}
-	return spec, bundle, nil
 }

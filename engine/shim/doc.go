@@ -5,7 +5,7 @@
 //
 // The monitor is `knarr-shim monitor`. It is the parent of the container's first process: it holds the other ends of its
 // standard streams, copies them to the log and to whoever is attached, reaps it and every stray, and writes its exit to
-// disk before it tells anyone. The daemon is only a client of it, over a socket in the container's run directory.
+// its file before it tells anyone. The daemon is only a client of it, over a socket in the container's run directory.
 //
 //	Launch.Start ──fork──▶ monitor ──clone──▶ init (namespaces, mounts …, waits at the gate)   "created"
 //	Client.Start ────────▶ monitor ──opens the gate──▶ init executes the user's program        "running"
@@ -21,7 +21,7 @@
 //	shim.sock   the control socket; a peer must be root
 //	shim.pid    pid and start time of the monitor
 //	state/      the runtime's state directory of this container (see package oci)
-//	exit.json   the exit record, version 1, durable; written once, never changed
+//	exit.json   the exit record, version 1; written once, never changed
 //
 // Invariants: the monitor holds no descriptor of whoever started it, is in a session of its own and ignores SIGHUP and
 // SIGINT; no reader of streams, however slow, stops the container for longer than a bounded time; after the exit it leaves

@@ -16,10 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts the monitor and returns when the container is created: its namespaces, mounts and cgroup are ready and
-// its init waits for Client.Start. On error nothing is left behind. A program that cannot be found gives an error of
-// kind errs.NotFound, one that may not be executed errs.Denied, with the text of the runtime.
+// Started is a monitor that gets ready while its caller makes what the container needs: the mounts, the bundle. One of Create
+// and Cancel ends it.
+type Started struct {
+	launch Launch
+	hold   *conn
+}
+
+// Start is Begin and Create.
 func (l Launch) Start(ctx context.Context) (*Client, error) {
+	s, err := l.Begin()
+	if err != nil {
+		return nil, err
+	}
+	return s.Create(ctx)
+}
+
+// Begin starts the monitor and does not wait for it: a program's start is 2 ms that the caller can use. Of the Launch only
+// Dir must be there by now.
+func (l Launch) Begin() (*Started, error) {
 	if err := oci.ValidateID(l.ID); err != nil {
 		return nil, err
 	}
@@ -32,12 +47,32 @@ func (l Launch) Start(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start monitor of %s: %w", l.ID, err)
 	}
-	r, _, err := hold.ask(ctx, request{Op: opCreate, Launch: &l})
+	return &Started{launch: l, hold: hold}, nil
+}
+
+// Filter gives the monitor the compiled form of the bundle's seccomp policy, which it then need not compile itself.
+func (s *Started) Filter(f *oci.Filter) { s.launch.Filter = f }
+
+// Create returns when the container is created: its namespaces, mounts and cgroup are ready and its init waits for
+// Client.Start. On error nothing is left behind. A program that cannot be found gives an error of kind errs.NotFound, one
+// that may not be executed errs.Denied, with the text of the runtime.
+func (s *Started) Create(ctx context.Context) (*Client, error) {
+	hold := s.hold
+	s.hold = nil
+	r, _, err := hold.ask(ctx, request{Op: opCreate, Launch: &s.launch})
 	if err != nil {
 		hold.Close() // a monitor that is still creating undoes it when it finds nobody to tell
 		return nil, err
 	}
-	return &Client{dir: l.Dir, pid: r.Pid, hold: hold}, nil
+	return &Client{dir: s.launch.Dir, pid: r.Pid, hold: hold}, nil
+}
+
+// Cancel ends a monitor that is not needed; after Create it does nothing.
+func (s *Started) Cancel() {
+	if s.hold != nil {
+		s.hold.Close()
+		_ = os.Remove(filepath.Join(s.launch.Dir, logFile))
+	}
 }
 
 // fork executes the monitor with nothing of ours but one end of a socket.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/knarr/knarr/engine/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -19,6 +20,8 @@ type Launch struct {
 	Log      Log    // where the container's output is kept
 	Terminal bool   // the container's standard streams are one pseudo-terminal; process.terminal must say so too
 	Stdin    bool   // keep stdin open for Attach; otherwise it reads end of file
+
+	Filter *oci.Filter `json:",omitempty"` // see Started.Filter
 
 	args []string // for tests, whose binary is not knarr-shim: what leads to Monitor
 	env  []string

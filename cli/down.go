@@ -54,6 +54,18 @@ func (e *env) stopDaemon(i instance) error {
 	if err != nil || pid == 0 {
 		return err
 	}
+	if err := waitExit(pid, unix.SIGTERM, patience); err != nil {
+		return fmt.Errorf("%w; look at %s", err, i.logFile())
+	}
+	return nil
+}
+
+// patience is how long a daemon may take to end.
+const patience = 30 * time.Second
+
+// waitExit sends a signal, unless that is 0, and returns when the process has ended with all its threads; only then has it
+// let go of its files and locks.
+func waitExit(pid int, sig unix.Signal, within time.Duration) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -62,12 +74,13 @@ func (e *env) stopDaemon(i instance) error {
 		return fmt.Errorf("watch daemon %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("stop daemon %d: %w", pid, err)
+	if sig != 0 {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("stop daemon %d: %w", pid, err)
+		}
 	}
-	const patience = 30 * time.Second
-	for deadline := time.Now().Add(patience); ; {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+	for deadline := time.Now().Add(within); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, time.Until(deadline).Milliseconds())))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
@@ -75,7 +88,7 @@ func (e *env) stopDaemon(i instance) error {
 		case n > 0:
 			return nil
 		default:
-			return fmt.Errorf("daemon %d has not ended %s after SIGTERM; look at %s", pid, patience, i.logFile())
+			return fmt.Errorf("daemon %d has not ended after %s", pid, within)
 		}
 	}
 }

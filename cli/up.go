@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -39,12 +40,18 @@ func (e *env) up() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if pid != 0 {
-			fmt.Fprintf(e.err, "knarr %s runs already (pid %d)\n", i.name, pid)
-			return nil
-		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 		defer cancel()
+		if pid != 0 {
+			if e.answers(ctx, i) {
+				fmt.Fprintf(e.err, "knarr %s runs already (pid %d)\n", i.name, pid)
+				return nil
+			}
+			fmt.Fprintf(e.err, "  waiting for daemon %d to end\n", pid)
+			if err := waitExit(pid, 0, patience); err != nil {
+				return err
+			}
+		}
 		start := time.Now()
 		if err := e.launch(ctx, i, role, args); err != nil {
 			return err
@@ -56,6 +63,20 @@ func (e *env) up() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// answers says whether the instance's daemon serves requests; one that was just killed still holds its lock for a moment.
+func (e *env) answers(ctx context.Context, i instance) bool {
+	at := *e
+	at.host = i.socket()
+	c, err := at.engine()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err = c.Ping(ctx, client.PingOptions{})
+	return err == nil
 }
 
 // next says what to type now.

@@ -513,9 +513,6 @@ func TestHooksAndProbes(t *testing.T) {
 	r.hasEvent("web", "Killing: Container c failed liveness probe, will be restarted")
 	mu.Lock()
 	sick = false
-	if !slices.Contains(ran, "pre") {
-		t.Errorf("no preStop: %v", ran)
-	}
 	mu.Unlock()
 	r.eventually("it is restarted", func() error {
 		if cs := r.get("web").Status.ContainerStatuses[0]; cs.RestartCount != 1 || !cs.Ready || cs.LastTerminationState.Terminated == nil {
@@ -523,6 +520,11 @@ func TestHooksAndProbes(t *testing.T) {
 		}
 		return nil
 	})
+	mu.Lock() // the hook runs after the event and before the restart
+	if !slices.Contains(ran, "pre") {
+		t.Errorf("no preStop: %v", ran)
+	}
+	mu.Unlock()
 }
 
 func TestLostSandboxIsMadeAnew(t *testing.T) {

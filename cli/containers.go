@@ -161,9 +161,12 @@ func (e *env) ps() *cobra.Command {
 				fmt.Fprintln(w, "CONTAINER ID\tIMAGE\tCOMMAND\tCREATED\tSTATUS\tPORTS\tNAMES")
 			}
 			for _, s := range list.Items {
-				id, command := s.ID, s.Command
+				id, command, image := s.ID, s.Command, s.Image
 				if !noTrunc {
 					id = id[:12]
+					if hex, ok := strings.CutPrefix(image, "sha256:"); ok { // pods' containers name their image by its ID
+						image = hex[:12]
+					}
 					if len(command) > 20 {
 						command = command[:19] + "…"
 					}
@@ -172,7 +175,7 @@ func (e *env) ps() *cobra.Command {
 					fmt.Fprintln(w, id)
 					continue
 				}
-				fmt.Fprintf(w, "%s\t%s\t%q\t%s\t%s\t%s\t%s\n", id, s.Image, command, ago(time.Unix(s.Created, 0)), s.Status, ports(s.Ports),
+				fmt.Fprintf(w, "%s\t%s\t%q\t%s\t%s\t%s\t%s\n", id, image, command, ago(time.Unix(s.Created, 0)), s.Status, ports(s.Ports),
 					strings.TrimPrefix(strings.Join(s.Names, ","), "/"))
 			}
 			return w.Flush()

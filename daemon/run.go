@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -41,9 +42,16 @@ import (
 	"github.com/knarr/knarr/state/store/etcd"
 )
 
+// gcPercent trades a little CPU for memory: with 30 pods the daemon holds 98 MB instead of 117, and a Deployment of 30 takes
+// 1.29 s instead of 1.18 (make bench). GOGC in the environment wins.
+const gcPercent = 50
+
 // Run plays cfg's roles until ctx ends; it returns when all it started has ended. Containers go on. cfg is complete.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	began := time.Now()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	klog.SetSlogLogger(log.With("component", "kubernetes-libraries")) // the streaming libraries log through klog
 	tell := newNotifier()
 	for _, dir := range []string{cfg.DataDir, cfg.RunDir} {

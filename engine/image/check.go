@@ -53,7 +53,10 @@ func (s *Store) checkTables() (faults []error) {
 	}
 	for key, snap := range s.snaps {
 		faults = append(faults, s.checkChain("snapshot "+key, snap.Chain)...)
-		for _, d := range []string{"init", "rw", "work"} {
+		if fi, err := os.Lstat(s.initDir(snap.InitLayer)); err != nil || !fi.IsDir() {
+			faults = append(faults, fmt.Errorf("snapshot %s: its init layer %s is missing", key, snap.InitLayer))
+		}
+		for _, d := range []string{"rw", "work"} {
 			if fi, err := os.Lstat(s.path(snapshotsDir, key, d)); err != nil || !fi.IsDir() {
 				faults = append(faults, fmt.Errorf("snapshot %s: no directory %s", key, d))
 			}

@@ -88,7 +88,7 @@ type InitFiles struct {
 type Snapshot struct {
 	Key   string
 	Image digest.Digest // the image it was made from; "" for scratch
-	Dir   string        // host folder that holds init, rw and work
+	Dir   string        // host folder that holds rw and work
 	RW    string        // host folder of the read-write layer
 	Lower []string      // host folders below it as overlayfs stacks them, top first; the first is the init layer
 }

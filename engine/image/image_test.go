@@ -193,7 +193,7 @@ func TestLoadPrepareMount(t *testing.T) {
 	wantGone(t, m+"/o/x")
 	wantFile(t, m+"/etc/hosts", "127.0.0.1 localhost\n")
 	wantFile(t, m+"/etc/hostname", "c1\n")
-	wantFile(t, filepath.Join(snap.Dir, "init/etc/hostname"), "c1\n")
+	wantFile(t, filepath.Join(snap.Lower[0], "etc/hostname"), "c1\n")
 	for _, d := range []string{"dev/pts", "proc", "sys"} {
 		if fi, err := os.Stat(filepath.Join(m, d)); err != nil || !fi.IsDir() {
 			t.Error(d, err)

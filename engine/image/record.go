@@ -160,6 +160,9 @@ func (s *Store) recover() error {
 	if err := s.readSnapshots(); err != nil {
 		return err
 	}
+	if err := s.sweepInits(); err != nil {
+		return err
+	}
 	return s.sweep(time.Now().Add(-graceTime))
 }
 

@@ -26,8 +26,10 @@ type snapshotRecord struct {
 	Version int             `json:"version"`
 	Key     string          `json:"key"`
 	Image   digest.Digest   `json:"image,omitempty"`
-	Chain   []digest.Digest `json:"chain"`          // chainIDs, bottom first
-	Init    []string        `json:"init,omitempty"` // files of the init layer whose changes are never committed
+	Chain   []digest.Digest `json:"chain"` // chainIDs, bottom first
+
+	InitLayer string   `json:"initLayer"`      // name of the init layer's folder
+	Init      []string `json:"init,omitempty"` // its files whose changes are never committed
 }
 
 var validKey = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
@@ -56,7 +58,14 @@ func (s *Store) Prepare(ctx context.Context, key string, img Image, files InitFi
 	if err := s.holdChain(h, key, img, rec.Chain); err != nil {
 		return Snapshot{}, err
 	}
-	if err := s.makeSnapshot(rec, files); err != nil {
+	init, err := s.useInit(ctx, rec.Chain, files)
+	if err == nil {
+		rec.InitLayer, rec.Init = init.name, init.skip
+		if err = s.makeSnapshot(rec, files.Volatile); err != nil {
+			s.freeInit(init.name)
+		}
+	}
+	if err != nil {
 		return Snapshot{}, fmt.Errorf("prepare snapshot %s: %w", key, err)
 	}
 	return s.snapshot(rec), nil
@@ -79,24 +88,19 @@ func (s *Store) holdChain(h *hold, key string, img Image, chain []digest.Digest)
 	return nil
 }
 
-func (s *Store) makeSnapshot(rec *snapshotRecord, files InitFiles) error {
+func (s *Store) makeSnapshot(rec *snapshotRecord, volatile bool) error {
 	tmp, err := s.temp("snapshot")
 	if err != nil {
 		return err
 	}
 	defer s.discard(tmp)
-	for _, d := range []string{"init", "rw", "work"} {
+	for _, d := range []string{"rw", "work"} {
 		if err := mkdirMode(filepath.Join(tmp, d), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := s.copyRootAttributes(rec.Chain, filepath.Join(tmp, "rw"), filepath.Join(tmp, "init")); err != nil {
+	if err := s.copyRootAttributes(rec.Chain, filepath.Join(tmp, "rw")); err != nil {
 		return err
-	}
-	if !files.None {
-		if rec.Init, err = s.writeInit(filepath.Join(tmp, "init"), rec.Chain, files); err != nil {
-			return fmt.Errorf("init layer: %w", err)
-		}
 	}
 	data, err := json.Marshal(rec)
 	if err != nil {
@@ -114,8 +118,8 @@ func (s *Store) makeSnapshot(rec *snapshotRecord, files InitFiles) error {
 	if err := os.Rename(tmp, dir); err != nil {
 		return err
 	}
-	if !files.Volatile {
-		if err := syncSnapshot(dir, rec); err != nil {
+	if !volatile {
+		if err := syncSnapshot(dir, s.initDir(rec.InitLayer), rec); err != nil {
 			return err
 		}
 	}
@@ -127,17 +131,18 @@ const snapshotFile = "snapshot.json"
 
 // syncSnapshot makes a new snapshot durable. It syncs all at once, after the rename, because a journal commits together what
 // waits together: one after the other they would take a commit each. A crash in between leaves what Open passes over.
-func syncSnapshot(dir string, rec *snapshotRecord) error {
+func syncSnapshot(dir, init string, rec *snapshotRecord) error {
 	var g errgroup.Group
-	g.Go(func() error { return atomicfile.SyncDir(filepath.Dir(dir)) })
-	g.Go(func() error { return atomicfile.SyncDir(dir) })
-	files := []string{snapshotFile}
+	for _, d := range []string{filepath.Dir(dir), dir, filepath.Dir(init), init} {
+		g.Go(func() error { return atomicfile.SyncDir(d) })
+	}
+	files := []string{filepath.Join(dir, snapshotFile)}
 	for _, n := range rec.Init {
-		files = append(files, filepath.Join("init", n))
+		files = append(files, filepath.Join(init, n))
 	}
 	for _, n := range files {
 		g.Go(func() error {
-			fd, err := unix.Open(filepath.Join(dir, n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			fd, err := unix.Open(n, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 			if errors.Is(err, unix.ENOENT) { // the image has it, or has no place for it
 				return nil
 			}
@@ -180,7 +185,7 @@ func (s *Store) copyRootAttributes(chain []digest.Digest, dirs ...string) error 
 
 func (s *Store) snapshot(rec *snapshotRecord) Snapshot {
 	dir := s.path(snapshotsDir, rec.Key)
-	lower := append([]string{filepath.Join(dir, "init")}, s.fsDirs(rec.Chain)...)
+	lower := append([]string{s.initDir(rec.InitLayer)}, s.fsDirs(rec.Chain)...)
 	return Snapshot{Key: rec.Key, Image: rec.Image, Dir: dir, RW: filepath.Join(dir, "rw"), Lower: lower}
 }
 
@@ -221,22 +226,30 @@ func (s *Store) RemoveSnapshot(key string) error {
 		return err
 	}
 	s.mu.Lock()
-	_, known := s.snaps[key]
+	rec, known := s.snaps[key]
 	delete(s.snaps, key)
 	s.mu.Unlock()
 	if !known {
 		return nil
 	}
 	trash, err := s.hide(s.path(snapshotsDir, key))
-	if err != nil || trash == "" {
+	if err != nil {
 		return err
 	}
-	s.burning.Add(1)
-	go func() { // ends with the folder; Close waits for it, a kill leaves the rest to the next Open
-		defer s.burning.Done()
-		s.burn(trash)
-	}()
+	s.freeInit(rec.InitLayer)
+	if trash != "" {
+		s.inBackground(func() { s.burn(trash) })
+	}
 	return nil
+}
+
+// inBackground runs what frees space. Close waits for it; a kill leaves the rest to the next Open.
+func (s *Store) inBackground(f func()) {
+	s.burning.Add(1)
+	go func() {
+		defer s.burning.Done()
+		f()
+	}()
 }
 
 func (s *Store) readSnapshots() error {
@@ -247,13 +260,18 @@ func (s *Store) readSnapshots() error {
 	for _, e := range entries {
 		rec := &snapshotRecord{}
 		err := atomicfile.ReadJSON(s.path(snapshotsDir, e.Name(), snapshotFile), rec)
-		if err != nil || rec.Key != e.Name() { // torn by a crash before Prepare had answered
+		if err != nil || rec.Key != e.Name() || rec.InitLayer == "" || !isFolder(s.initDir(rec.InitLayer)) { // torn by a crash before Prepare had answered
 			s.log.Error("image store: snapshot left out", "key", e.Name(), "err", err)
 			continue
 		}
 		s.snaps[rec.Key] = rec
 	}
 	return nil
+}
+
+func isFolder(name string) bool {
+	fi, err := os.Lstat(name)
+	return err == nil && fi.IsDir()
 }
 
 // SnapshotUsage answers the bytes on disk and the inodes of the read-write layer.

@@ -42,6 +42,8 @@ type Store struct {
 	names  map[string]digest.Digest        // normalised name:tag
 	layers map[digest.Digest]*layerRecord  // by chainID
 	snaps  map[string]*snapshotRecord      // by key
+	inits  map[string]*initLayer           // by name
+	idle   []string                        // names of init layers that no snapshot uses, the longest idle first
 	held   map[digest.Digest]int           // chainIDs and blobs that running work needs
 	busy   map[digest.Digest]chan struct{} // layers and blobs being made
 	leases int                             // builds that run: their unnamed steps are not to be collected
@@ -53,6 +55,7 @@ const (
 	imagesDir    = "images"
 	layersDir    = "layers"
 	snapshotsDir = "snapshots"
+	initsDir     = "inits"
 	partialDir   = "partial" // what is being made; swept at Open, downloads excepted
 	downloadsDir = "downloads"
 	trashDir     = "trash" // what is being removed; emptied at Open
@@ -75,7 +78,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dir: dir, limits: cfg.Limits, log: cfg.Log, images: map[digest.Digest]*Image{}, names: map[string]digest.Digest{},
-		layers: map[digest.Digest]*layerRecord{}, snaps: map[string]*snapshotRecord{}, held: map[digest.Digest]int{}, busy: map[digest.Digest]chan struct{}{}}
+		layers: map[digest.Digest]*layerRecord{}, snaps: map[string]*snapshotRecord{}, inits: map[string]*initLayer{}, held: map[digest.Digest]int{}, busy: map[digest.Digest]chan struct{}{}}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open image store %s: %w", dir, err)
@@ -84,7 +87,7 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	for _, d := range []string{"", blobsDir, imagesDir, layersDir, snapshotsDir, partialDir, downloadsDir, trashDir, plansDir} {
+	for _, d := range []string{"", blobsDir, imagesDir, layersDir, snapshotsDir, initsDir, partialDir, downloadsDir, trashDir, plansDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func TestEveryFileIsDocumented(t *testing.T) {
 	var known []*regexp.Regexp
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(doc), -1) {
 		p := regexp.QuoteMeta(m[1])
-		for from, to := range map[string]string{"<hex>": "[0-9a-f]{64}", "<key>": "[A-Za-z0-9._-]+", "<number>": "[0-9]+", `/\*\*`: "/.*"} {
+		for from, to := range map[string]string{"<hex>": "[0-9a-f]{64}", "<key>": "[A-Za-z0-9._-]+", "<name>": "[0-9a-f]{32}-[A-Z2-7]{8}", "<number>": "[0-9]+", `/\*\*`: "/.*"} {
 			p = strings.ReplaceAll(p, from, to)
 		}
 		known = append(known, regexp.MustCompile("^"+p+"$"))

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/moby/sys/mountinfo"
@@ -203,22 +202,5 @@ func (i *instance) checkNothingLeft(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(i.data); len(entries) > 0 {
 		t.Errorf("left behind in the data folder: %v", entries)
-	}
-}
-
-// eventually waits until look answers "", looking again as soon as the command it runs has ended; its last answer is
-// the failure. It is for conditions that no command can wait for by itself.
-func eventually(t *testing.T, within time.Duration, look func() string) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		why := look()
-		if why == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s: %s", within, why)
-		}
-		<-time.After(20 * time.Millisecond)
 	}
 }

@@ -98,6 +98,34 @@ overhead: {cpu: 100m}`))
 	}
 }
 
+func TestPodLimits(t *testing.T) {
+	for _, x := range []struct{ rule, spec, cpu, memory string }{
+		{"all have one: the sum", `
+containers: [{name: a, resources: {limits: {cpu: "1", memory: 1Gi}}}, {name: b, resources: {limits: {cpu: "2", memory: 1Gi}}}]`, "3", "2Gi"},
+		{"one has none: no bound", `
+containers: [{name: a, resources: {limits: {cpu: "1", memory: 1Gi}}}, {name: b, resources: {limits: {memory: 1Gi}}}]`, "", "2Gi"},
+		{"an init container counts too", `
+initContainers: [{name: i, resources: {limits: {cpu: "4"}}}]
+containers: [{name: a, resources: {limits: {cpu: "1", memory: 1Gi}}}]`, "4", ""},
+		{"overhead is on top of a bound, and makes none", `
+containers: [{name: a, resources: {limits: {cpu: "1"}}}]
+overhead: {cpu: 100m, memory: 1Gi}`, "1100m", ""},
+		{"the pod's own wins, without overhead", `
+resources: {limits: {cpu: "2"}}
+containers: [{name: a, resources: {limits: {cpu: "1"}}}, {name: b}]
+overhead: {cpu: 100m}`, "2", ""},
+	} {
+		_, o := object(t, pod(x.spec))
+		got := PodLimits(&o.(*corev1.Pod).Spec)
+		for name, want := range map[corev1.ResourceName]string{corev1.ResourceCPU: x.cpu, corev1.ResourceMemory: x.memory} {
+			q, ok := got[name]
+			if ok != (want != "") || ok && q.Cmp(resource.MustParse(want)) != 0 {
+				t.Errorf("%s: %s = %q, want %q", x.rule, name, q.String(), want)
+			}
+		}
+	}
+}
+
 func TestPodGrace(t *testing.T) {
 	n := func(v int64) *int64 { return &v }
 	for _, c := range []struct {

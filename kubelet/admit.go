@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/kubelet/lifecycle"
 	"github.com/knarr/knarr/kubelet/podspec"
 )
@@ -56,10 +57,11 @@ func reject(p *corev1.Pod, n *podspec.Node, others map[types.UID]*corev1.Pod) *l
 	if r := portConflict(p, others); r != nil {
 		return r
 	}
+	requests := kinds.PodRequests(&p.Spec)
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		want, used, have := lifecycle.Requests(p, name), resource.Quantity{}, n.Allocatable[name]
+		want, used, have := requests[name], resource.Quantity{}, n.Allocatable[name]
 		for _, o := range others {
-			used.Add(lifecycle.Requests(o, name))
+			used.Add(kinds.PodRequests(&o.Spec)[name])
 		}
 		sum := want.DeepCopy()
 		sum.Add(used)

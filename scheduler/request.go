@@ -6,8 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"github.com/knarr/knarr/kinds"
 )
 
 // resources are amounts in base units: cpu in thousandths, the rest as they are.
@@ -58,9 +59,7 @@ func newRequest(v *View, p *corev1.Pod) *request {
 	return r
 }
 
-func requested(p *corev1.Pod) resources {
-	return amounts(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{}))
-}
+func requested(p *corev1.Pod) resources { return amounts(kinds.PodRequests(&p.Spec)) }
 
 func owner(p *corev1.Pod) types.UID {
 	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {

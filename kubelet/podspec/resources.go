@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/kubelet/lifecycle"
 	"github.com/knarr/knarr/kubelet/podruntime"
 )
@@ -45,13 +46,10 @@ func quota(milli int64) int64 {
 
 // podResources bound the pod as a whole: what its containers ask for; limits only where every container has one.
 func podResources(p *corev1.Pod) podruntime.Resources {
-	cpu := lifecycle.Requests(p, corev1.ResourceCPU)
-	r := podruntime.Resources{CPUShares: shares(cpu.MilliValue())}
-	if q, ok := lifecycle.Limits(p, corev1.ResourceCPU); ok && q.Sign() > 0 {
+	requests, limits := kinds.PodRequests(&p.Spec), kinds.PodLimits(&p.Spec)
+	r := podruntime.Resources{CPUShares: shares(requests.Cpu().MilliValue()), Memory: limits.Memory().Value()}
+	if q := limits.Cpu(); q.Sign() > 0 {
 		r.CPUPeriod, r.CPUQuota = period, quota(q.MilliValue())
-	}
-	if q, ok := lifecycle.Limits(p, corev1.ResourceMemory); ok {
-		r.Memory = q.Value()
 	}
 	return r
 }

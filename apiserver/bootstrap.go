@@ -157,7 +157,7 @@ func (s *Server) namespaces() []ownObject {
 // trust is the CA's certificate, from where controllers/rootca copies it into every namespace for the pods there.
 func (s *Server) trust() ownObject {
 	data := map[string]string{"ca.crt": string(s.authority.CA())}
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-root-ca.crt"}, Data: data}
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: kinds.RootCA}, Data: data}
 	return ownObject{m, func(have kinds.Object) { have.(*corev1.ConfigMap).Data = data }}
 }
 

@@ -9,6 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// RootCA is the ConfigMap, in each namespace, with the certificate that pods check the API server's with (ca.crt).
+const RootCA = "kube-root-ca.crt"
+
 // ConfigMap is core/v1 ConfigMap.
 var ConfigMap = Kind[corev1.ConfigMap]{
 	Version: "v1", Name: "ConfigMap", Plural: "configmaps", Short: []string{"cm"},

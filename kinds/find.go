@@ -28,12 +28,6 @@ func Of(o Object) *Type {
 	return nil
 }
 
-// FindKind is the type and version served as gvk; nil, nil when there is none.
-func FindKind(gvk schema.GroupVersionKind) (*Type, *Version) {
-	s := tables().byKind[gvk]
-	return s.t, s.v
-}
-
 // FindResource is the type and version served under a URL's group, version and plural; nil, nil when there is none.
 func FindResource(gvr schema.GroupVersionResource) (*Type, *Version) {
 	s := tables().byResource[gvr]
@@ -53,7 +47,6 @@ type served struct {
 
 type index struct {
 	byGo       map[reflect.Type]*Type
-	byKind     map[schema.GroupVersionKind]served
 	byResource map[schema.GroupVersionResource]served
 	byName     map[string]*Type
 }
@@ -62,7 +55,6 @@ type index struct {
 var tables = sync.OnceValue(func() *index {
 	x := &index{
 		byGo:       map[reflect.Type]*Type{},
-		byKind:     map[schema.GroupVersionKind]served{},
 		byResource: map[schema.GroupVersionResource]served{},
 		byName:     map[string]*Type{},
 	}
@@ -78,9 +70,7 @@ func (x *index) add(t *Type) {
 	x.byGo[t.goType] = t
 	for i := range t.Served {
 		v := &t.Served[i]
-		s := served{t, v}
-		x.byKind[v.GroupVersionKind] = s
-		x.byResource[v.GroupVersion().WithResource(t.Plural)] = s
+		x.byResource[v.GroupVersion().WithResource(t.Plural)] = served{t, v}
 	}
 	for _, w := range append([]string{t.Plural, t.Singular}, t.Short...) {
 		for _, full := range []string{w, w + "." + t.Group} {

@@ -4,6 +4,9 @@ package kinds
 
 import corev1 "k8s.io/api/core/v1"
 
+// DefaultAccount is the ServiceAccount of pods that name none; each namespace has it.
+const DefaultAccount = "default"
+
 // ServiceAccount is core/v1 ServiceAccount.
 var ServiceAccount = Kind[corev1.ServiceAccount]{
 	Version: "v1", Name: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"},

@@ -21,7 +21,7 @@ const (
 	tokenSeconds = 3607
 )
 
-// serviceAccount gives each pod an account, "default" unless it names one, and the volume with the account's token, the
+// serviceAccount gives each pod an account, the default one unless it names one, and the volume with the account's token, the
 // cluster's CA and the namespace, unless pod or account say automountServiceAccountToken: false.
 func serviceAccount() Step {
 	return Step{Name: "ServiceAccount", Mutate: func(ctx context.Context, r *Request) error {
@@ -33,7 +33,7 @@ func serviceAccount() Step {
 			return admitMirror(r, pod)
 		}
 		if pod.Spec.ServiceAccountName == "" {
-			pod.Spec.ServiceAccountName = "default"
+			pod.Spec.ServiceAccountName = kinds.DefaultAccount
 		}
 		pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
 		e, found, err := r.Lookup.Await(ctx, kinds.For[corev1.ServiceAccount](), r.Namespace, pod.Spec.ServiceAccountName)
@@ -122,7 +122,7 @@ func tokenVolume(name string) corev1.Volume {
 		Sources: []corev1.VolumeProjection{
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: &seconds}},
 			{ConfigMap: &corev1.ConfigMapProjection{
-				LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
+				LocalObjectReference: corev1.LocalObjectReference{Name: kinds.RootCA},
 				Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
 			}},
 			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{

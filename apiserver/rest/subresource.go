@@ -5,7 +5,6 @@ package rest
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -90,9 +89,8 @@ func (c *Core) scale(ctx context.Context, r *Request) (Answer, error) {
 		if err != nil {
 			return decision{}, err
 		}
-		if want.Spec.Replicas < 0 {
-			return decision{}, apierrors.NewInvalid(want.GroupVersionKind().GroupKind(), r.Name, field.ErrorList{
-				field.Invalid(field.NewPath("spec", "replicas"), want.Spec.Replicas, "must be greater than or equal to 0")})
+		if faults := kinds.ValidateScale(want); len(faults) > 0 {
+			return decision{}, apierrors.NewInvalid(schema.GroupKind{Group: autoscalingv1.GroupName, Kind: "Scale"}, r.Name, faults)
 		}
 		obj := copyOf(old.Object)
 		obj.SetUID(want.UID)
@@ -217,13 +215,6 @@ func (c *Core) evict(ctx context.Context, r *Request) (Answer, error) {
 	return Answer{Object: &metav1.Status{Status: metav1.StatusSuccess, Code: 201}, Created: true}, nil
 }
 
-// Bounds of a token's life.
-const (
-	tokenLife    = time.Hour
-	minTokenLife = 10 * time.Minute
-	maxTokenLife = 1 << 32 // seconds
-)
-
 // token issues a ServiceAccount token, bound to the account's and, if asked, to a pod's life.
 func (c *Core) token(ctx context.Context, r *Request) (Answer, error) {
 	req, ok := r.Object.(*authenticationv1.TokenRequest)
@@ -235,17 +226,9 @@ func (c *Core) token(ctx context.Context, r *Request) (Answer, error) {
 		return Answer{}, err
 	}
 	req = req.DeepCopy()
-	seconds := int64(tokenLife / time.Second)
-	if req.Spec.ExpirationSeconds != nil {
-		seconds = *req.Spec.ExpirationSeconds
-	}
-	if seconds < int64(minTokenLife/time.Second) || seconds > maxTokenLife {
-		text := "may not specify a duration less than 10 minutes"
-		if seconds > maxTokenLife {
-			text = "may not specify a duration larger than 2^32 seconds"
-		}
-		return Answer{}, apierrors.NewInvalid(schema.GroupKind{Group: "authentication.k8s.io", Kind: "TokenRequest"}, "", field.ErrorList{
-			field.Invalid(field.NewPath("spec", "expirationSeconds"), seconds, text)})
+	kinds.DefaultTokenRequest(req)
+	if faults := kinds.ValidateTokenRequest(req); len(faults) > 0 {
+		return Answer{}, apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, "", faults)
 	}
 	if len(req.Spec.Audiences) == 0 {
 		req.Spec.Audiences = []string{c.Tokens.Issuer()}
@@ -253,7 +236,7 @@ func (c *Core) token(ctx context.Context, r *Request) (Answer, error) {
 	now := c.Now()
 	t := auth.Token{
 		Namespace: r.Namespace, ServiceAccount: auth.Ref{Name: r.Name, UID: string(e.Object.GetUID())},
-		Audiences: req.Spec.Audiences, Issued: now, Expires: now.Add(time.Duration(seconds) * time.Second),
+		Audiences: req.Spec.Audiences, Issued: now, Expires: now.Add(time.Duration(*req.Spec.ExpirationSeconds) * time.Second),
 	}
 	if err := c.bindToken(ctx, r, req.Spec.BoundObjectRef, &t); err != nil {
 		return Answer{}, err
@@ -265,7 +248,6 @@ func (c *Core) token(ctx context.Context, r *Request) (Answer, error) {
 		return Answer{}, err
 	}
 	req.Status.ExpirationTimestamp = metav1.NewTime(t.Expires)
-	req.Spec.ExpirationSeconds = &seconds
 	req.Name, req.Namespace = r.Name, r.Namespace
 	req.CreationTimestamp = metav1.NewTime(now).Rfc3339Copy()
 	req.TypeMeta = metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenRequest"}
@@ -347,13 +329,4 @@ func (c *Core) finalize(ctx context.Context, r *Request) (Answer, error) {
 		}
 		return decision{next: ns}, nil
 	})
-}
-
-// Revision is the resourceVersion of an object as a number.
-func Revision(o kinds.Object) int64 {
-	rev, err := strconv.ParseInt(o.GetResourceVersion(), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return rev
 }

@@ -13,12 +13,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/reconcile"
 )
-
-// Name is that of the ConfigMaps.
-const Name = "kube-root-ca.crt"
 
 // note is the annotation that tells people what the ConfigMap is for.
 const note = "kubernetes.io/description"
@@ -40,7 +38,7 @@ func Controller() reconcile.Controller {
 
 func concerned(s *cache.Snapshot, m *corev1.ConfigMap) []reconcile.Key {
 	switch {
-	case m.Name != Name:
+	case m.Name != kinds.RootCA:
 		return nil
 	case m.Namespace != metav1.NamespaceSystem:
 		return []reconcile.Key{{Name: m.Namespace}}
@@ -59,8 +57,8 @@ func Observe(s *cache.Snapshot, k reconcile.Key, _ time.Time) (State, bool) {
 		return State{}, false
 	}
 	st := State{Namespace: ns}
-	st.Source, _ = cache.Get[corev1.ConfigMap](s, metav1.NamespaceSystem, Name)
-	st.Have, _ = cache.Get[corev1.ConfigMap](s, ns.Name, Name)
+	st.Source, _ = cache.Get[corev1.ConfigMap](s, metav1.NamespaceSystem, kinds.RootCA)
+	st.Have, _ = cache.Get[corev1.ConfigMap](s, ns.Name, kinds.RootCA)
 	return st, true
 }
 
@@ -72,7 +70,7 @@ func Decide(s State) reconcile.Plan {
 	if s.Have == nil {
 		return reconcile.Plan{
 			Actions: []reconcile.Action{reconcile.Create{Object: &corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace.Name, Name: Name, Annotations: map[string]string{
+				ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace.Name, Name: kinds.RootCA, Annotations: map[string]string{
 					note: "The CA certificate to verify the API server with inside the cluster, for example as kubernetes.default.svc.",
 				}},
 				Data: maps.Clone(s.Source.Data),

@@ -11,12 +11,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/reconcile"
 )
-
-// Name is the ServiceAccount of pods that name none.
-const Name = "default"
 
 // State is all that Decide looks at; its objects are shared and read-only.
 type State struct {
@@ -29,7 +27,7 @@ func Controller() reconcile.Controller {
 	return reconcile.Define("service-account-controller", []reconcile.Watch{
 		reconcile.Objects[corev1.Namespace](),
 		reconcile.Mapped(func(_ *cache.Snapshot, a *corev1.ServiceAccount) []reconcile.Key {
-			if a.Name != Name {
+			if a.Name != kinds.DefaultAccount {
 				return nil
 			}
 			return []reconcile.Key{{Name: a.Namespace}}
@@ -43,7 +41,7 @@ func Observe(s *cache.Snapshot, k reconcile.Key, _ time.Time) (State, bool) {
 	if !ok {
 		return State{}, false
 	}
-	_, exists := cache.Get[corev1.ServiceAccount](s, ns.Name, Name)
+	_, exists := cache.Get[corev1.ServiceAccount](s, ns.Name, kinds.DefaultAccount)
 	return State{ns, exists}, true
 }
 
@@ -54,7 +52,7 @@ func Decide(s State) reconcile.Plan {
 	}
 	return reconcile.Plan{
 		Actions: []reconcile.Action{reconcile.Create{Object: &corev1.ServiceAccount{
-			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace.Name, Name: Name},
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace.Name, Name: kinds.DefaultAccount},
 		}}},
 		Why: "the namespace has no default service account",
 	}

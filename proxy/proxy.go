@@ -2,10 +2,10 @@
 
 // Package proxy makes Services reachable on a node: by cluster IP, node port, load balancer and, where allowed, external IP.
 //
-// It is one pure function, Rules, from services, endpoint slices and a few facts about the node to one nftables table, and a
-// thin applier that sends the kernel what changed since the last time, in one transaction. The cost of a packet does not grow
-// with the number of services: a verdict map takes a new connection to its service's chain, and only the first packet of a
-// connection gets that far.
+// Two pure functions make one nftables table of services, endpoint slices and a few facts about the node: resolve says
+// where each service port leads, table writes it as rules. A thin applier sends the kernel what changed since the last
+// time, in one transaction. The cost of a packet does not grow with the number of services: a verdict map takes a new
+// connection to its service's chain, and only the first packet of a connection gets that far.
 //
 // It owns the table "<name>-proxy", one route to the service range where the machine has none, and the kernel's memory of
 // UDP flows to endpoints that are gone. It does not open a socket, does not watch anything itself (Source does), and does not
@@ -36,7 +36,7 @@ type Config struct {
 	Facts
 }
 
-// Facts is what Rules must know about the node and the cluster.
+// Facts is what the rules depend on about the node and the cluster.
 type Facts struct {
 	NodeName    string
 	NodeIP      netip.Addr

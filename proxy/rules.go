@@ -7,9 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-
 	"github.com/knarr/knarr/internal/nft"
 )
 
@@ -33,11 +30,6 @@ const (
 	setHairpin   = "hairpin"
 )
 
-// Rules is the whole table for these services on this node. It is pure: equal input gives an equal table.
-func Rules(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, f Facts) *nft.Table {
-	return table(resolve(services, endpointSlices, f), f)
-}
-
 // builder collects the table's maps while the service ports are walked.
 type builder struct {
 	f Facts
@@ -48,6 +40,7 @@ type builder struct {
 	seen map[string]bool // "set key": what is in a set already
 }
 
+// table is the whole of what this node has for these service ports. It is pure: equal input gives an equal table.
 func table(ports []servicePort, f Facts) *nft.Table {
 	ipPort, port := nft.Type{nft.IPv4, nft.Proto, nft.Port}, nft.Type{nft.Proto, nft.Port}
 	verdict := nft.Type{nft.Verdict}

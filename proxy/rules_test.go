@@ -118,7 +118,7 @@ func TestRulesGolden(t *testing.T) {
 			if c.change != nil {
 				c.change(&f)
 			}
-			tab := Rules(c.services, c.slices, f)
+			tab := rules(c.services, c.slices, f)
 			tab.Name = "knarr-proxy"
 			file := filepath.Join("testdata", name+".nft")
 			if *update {
@@ -154,7 +154,7 @@ func TestAmbiguousAddressHasOneOwner(t *testing.T) {
 		s.Spec.Type = corev1.ServiceTypeLoadBalancer
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.7"}}
 	}
-	tab := Rules([]*corev1.Service{service("b", "10.43.0.21", lb), service("a", "10.43.0.20", lb)},
+	tab := rules([]*corev1.Service{service("b", "10.43.0.21", lb), service("a", "10.43.0.20", lb)},
 		[]*discoveryv1.EndpointSlice{slice("a", 1, "10.42.0.1"), slice("b", 2, "10.42.0.2")}, facts())
 	if n := strings.Count(tab.String(), "198.51.100.7 . tcp . 80 : goto ext-default/a/tcp/http"); n != 1 || strings.Count(tab.String(), "198.51.100.7") != 1 {
 		t.Errorf("%s", tab)
@@ -165,8 +165,8 @@ func TestAmbiguousAddressHasOneOwner(t *testing.T) {
 func TestChangeIsSmall(t *testing.T) {
 	services := []*corev1.Service{service("web", "10.43.0.20", nil), service("db", "10.43.0.21", nil)}
 	db := slice("db", 5432, "10.42.0.9")
-	before := Rules(services, []*discoveryv1.EndpointSlice{slice("web", 80, "10.42.0.5"), db}, facts())
-	after := Rules(services, []*discoveryv1.EndpointSlice{slice("web", 80, "10.42.0.5", "10.42.0.6"), db}, facts())
+	before := rules(services, []*discoveryv1.EndpointSlice{slice("web", 80, "10.42.0.5"), db}, facts())
+	after := rules(services, []*discoveryv1.EndpointSlice{slice("web", 80, "10.42.0.5", "10.42.0.6"), db}, facts())
 	changes, ok := nft.Diff(before, after)
 	for _, c := range changes {
 		if (c.Chain != nil && c.Chain.Name != "svc-default/web/tcp/http") || (c.Set != nil && c.Set.Name != setHairpin) {
@@ -203,4 +203,8 @@ func TestStaleFlows(t *testing.T) {
 			t.Errorf("%s: stale %v, want %v", name, got, c.want)
 		}
 	}
+}
+
+func rules(services []*corev1.Service, slices []*discoveryv1.EndpointSlice, f Facts) *nft.Table {
+	return table(resolve(services, slices, f), f)
 }

@@ -31,7 +31,7 @@ func sample() *Table {
 		{Name: "services", Key: Type{IPv4, Proto, Port}, Value: Type{Verdict}, Elements: []Element{
 			{Key: []Value{Addr(netip.MustParseAddr("10.2.0.1")), Protocol("TCP"), PortNumber(80)}, Value: []Value{Goto("svc")}},
 		}},
-		{Name: "calls", Key: Type{Proto}, Value: Type{Verdict}, Elements: []Element{{Key: []Value{Protocol("udp")}, Value: []Value{Jump("svc")}}}},
+		{Name: "calls", Key: Type{Proto}, Value: Type{Verdict}, Elements: []Element{{Key: []Value{Protocol("udp")}, Value: []Value{Goto("svc")}}}},
 		{Name: "published", Key: Type{Proto, Port}, Value: Type{IPv4, Port}, Elements: []Element{
 			{Key: []Value{Protocol("tcp"), PortNumber(8080)}, Value: []Value{Addr(netip.MustParseAddr("10.3.0.7")), PortNumber(80)}},
 		}},
@@ -48,8 +48,8 @@ func sample() *Table {
 	t.Chain("pre").Add(VMap("services", Daddr(), L4Proto(), Dport()))
 	t.Chain("pre").Add(DaddrLocal(), IPDaddrNot(pfx("127.0.0.0/8")), DNATMap("published", L4Proto(), Dport()))
 	t.Chain("out").Add(SaddrLocal(), TCPUDP("udp"), JumpTo("svc2"))
-	t.Chain("fwd").Add(Iif("a0"), OifNot("b*"), CtState(Established|Related), Accept())
-	t.Chain("fwd").Add(IifNot("a0"), Oif("b0"), CtState(New|Invalid), CtDNAT(), Drop())
+	t.Chain("fwd").Add(Iif("a0"), Oif("b*"), CtState(Established|Related), Accept())
+	t.Chain("fwd").Add(Iif("a0"), Oif("b0"), CtState(New|Invalid), CtDNAT(), Drop())
 	t.Chain("in").Add(InSet("ips", Daddr()), RejectReset())
 	t.Chain("in").Add(InSet("ips", Daddr()), Reject())
 	t.Chain("post").Add(HasMark(0x4000), ClearMark(0x4000), Masquerade())

@@ -258,11 +258,7 @@ func setElements(list []Element) []nftables.SetElement {
 		switch {
 		case len(e.Value) == 0:
 		case e.Value[0].chain != "":
-			kind := expr.VerdictGoto
-			if e.Value[0].jump {
-				kind = expr.VerdictJump
-			}
-			out[i].VerdictData = &expr.Verdict{Kind: kind, Chain: e.Value[0].chain}
+			out[i].VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.Value[0].chain}
 		default:
 			out[i].Val = concat(e.Value)
 		}

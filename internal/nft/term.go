@@ -109,23 +109,17 @@ func address(field string, offset uint32, p netip.Prefix, op expr.CmpOp) Term {
 }
 
 // Iif and Oif match the name of the link a packet came in by or goes out by. A name that ends in * is a prefix.
-func Iif(name string) Term    { return link("iifname", expr.MetaKeyIIFNAME, name, expr.CmpOpEq) }
-func Oif(name string) Term    { return link("oifname", expr.MetaKeyOIFNAME, name, expr.CmpOpEq) }
-func IifNot(name string) Term { return link("iifname", expr.MetaKeyIIFNAME, name, expr.CmpOpNeq) }
-func OifNot(name string) Term { return link("oifname", expr.MetaKeyOIFNAME, name, expr.CmpOpNeq) }
+func Iif(name string) Term { return link("iifname", expr.MetaKeyIIFNAME, name) }
+func Oif(name string) Term { return link("oifname", expr.MetaKeyOIFNAME, name) }
 
-func link(field string, key expr.MetaKey, name string, op expr.CmpOp) Term {
-	text := field + " "
-	if op == expr.CmpOpNeq {
-		text += "!= "
-	}
+func link(field string, key expr.MetaKey, name string) Term {
 	data := make([]byte, unix.IFNAMSIZ)
 	copy(data, name)
 	if prefix, ok := strings.CutSuffix(name, "*"); ok {
 		data = []byte(prefix) // comparing fewer bytes is how the kernel matches a prefix
 	}
-	return plain(fmt.Sprintf("%s%q", text, name),
-		&expr.Meta{Key: key, Register: reg0}, &expr.Cmp{Op: op, Register: reg0, Data: data})
+	return plain(fmt.Sprintf("%s %q", field, name),
+		&expr.Meta{Key: key, Register: reg0}, &expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: data})
 }
 
 // TCPUDP matches packets of one transport protocol.

@@ -67,7 +67,6 @@ type Value struct {
 	text  string
 	bytes []byte
 	chain string // of a verdict
-	jump  bool
 }
 
 // Addr is an IPv4 address.
@@ -87,11 +86,8 @@ func Protocol(name string) Value {
 	return Value{text: name, bytes: []byte{protocolNumber(name)}}
 }
 
-// Goto and Jump are verdicts for maps.
+// Goto is a verdict for maps.
 func Goto(chain string) Value { return Value{text: "goto " + chain, chain: chain} }
-
-// Jump returns to the rule after the lookup.
-func Jump(chain string) Value { return Value{text: "jump " + chain, chain: chain, jump: true} }
 
 func indexValue(i int) Value {
 	return Value{text: strconv.Itoa(i), bytes: binary.NativeEndian.AppendUint32(nil, uint32(i))}

@@ -6,7 +6,7 @@
 // HTTP decodes into it and encodes from it; a component in the same process calls it through As, with the same
 // authorisation, admission and validation, and no encoding.
 //
-// One request: recover, count, bound, authenticate, impersonate, authorise (all in filters.go, in that order), then the
+// One request: recover, count, authenticate, impersonate, bound, authorise (all in filters.go, in that order), then the
 // route. What decides about a request reads one snapshot; bytes that are authorised are the bytes that are executed.
 //
 // It does not run controllers, and it owns no object but those it must have to serve: the namespaces every cluster has,

@@ -6,7 +6,7 @@
 // credentials from a request (Authenticator), and the authorizers, asked in this order: the group system:masters, the Node
 // authorizer, RBAC. The bootstrap roles are here too (roles.go), because they are what the authorizers run on.
 //
-// It decides from a Lister, which the caller fills from one snapshot; it writes nothing to the API.
+// Each decision reads one snapshot of the cache; the package writes nothing to the API.
 //
 // Invariants: an unknown, empty or unreadable credential is never anonymous but refused; keys are P-256 and files are 0600
 // in a 0700 folder; a certificate with less than a third of its life left is replaced the next time it is asked for, while

@@ -32,7 +32,7 @@ type resource struct {
 }
 
 var (
-	objectTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"}
+	objectTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 	listTypes   = append(append([]string{}, objectTypes...), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 	patchTypes  = []string{
 		"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",

@@ -99,8 +99,8 @@ func (l Launch) fork() (*conn, error) {
 	args := append([]string{"knarr-shim"}, l.monitorArgs()...)
 	_, err = syscall.ForkExec(l.Binary, args, &syscall.ProcAttr{
 		Dir: "/",
-		// One processor is plenty for copying a few bytes and saves the caches of the others; see BenchmarkMonitorMemory.
-		Env:   append([]string{"GOMAXPROCS=1", "GOGC=50"}, l.env...),
+		// One processor is plenty for copying a few bytes and saves the caches of the others; see settle for the rest.
+		Env:   append([]string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=" + startMemory}, l.env...),
 		Files: []uintptr{null.Fd(), null.Fd(), crash.Fd(), uintptr(fds[1])},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})

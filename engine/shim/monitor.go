@@ -24,6 +24,13 @@ import (
 // drainPatience is how long after the exit a stream that somebody still holds open is waited for.
 const drainPatience = time.Second
 
+// settleAfter the start the monitor's memory is trimmed. Until then the garbage collector, which would run in the middle of the
+// start, waits for startMemory.
+const (
+	settleAfter = time.Second
+	startMemory = "16MiB"
+)
+
 // monitor is the process that stays with one container.
 type monitor struct {
 	launch  Launch
@@ -87,13 +94,26 @@ func Monitor(initArgs ...string) int {
 	}
 	go m.holdUntilClosed(hold)
 	go m.serve(listener)
-	debug.FreeOSMemory() // what starting needed is not needed again
+	m.settle()
 	<-m.leave
 	if err := m.finish(); err != nil {
 		warn(err.Error()) // shim.log says what is left
 		return 1
 	}
 	return 0
+}
+
+// settle waits for the container to have run for a moment and then gives back what starting needed. A container that has ended by
+// then never pays for it.
+func (m *monitor) settle() {
+	timer := time.NewTimer(settleAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		debug.SetGCPercent(50)
+		debug.FreeOSMemory()
+	case <-m.leave:
+	}
 }
 
 // warn writes to shim.log.

@@ -11,7 +11,7 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// The two trees that docs/decisions/state-trees.md chose between, at our use: write one key and publish a copy; find one
+// The two trees that docs/decisions/030-state-trees.md chose between, at our use: write one key and publish a copy; find one
 // key; read a namespace of 100 among 10,000.
 
 func treeKeys() []string {

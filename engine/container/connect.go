@@ -168,6 +168,11 @@ func (e *Engine) joinNetwork(ctx context.Context, c *entry, rec record, p *place
 func (e *Engine) attach(ctx context.Context, c *entry, rec record, name string, n NetworkSpec, endpoints map[string]Endpoint) error {
 	a := network.Attachment{Network: name, Sandbox: c.id, NetnsPath: c.netns(), IP: n.IP, NoDefaultRoute: len(endpoints) > 0}
 	a.Aliases = append([]string{rec.Spec.Name, c.short()}, n.Aliases...)
+	for _, s := range rec.Spec.Network.DNS {
+		if addr, err := netip.ParseAddr(s); err == nil {
+			a.NameServers = append(a.NameServers, addr)
+		}
+	}
 	if len(endpoints) == 0 {
 		a.Ports = wantedPorts(rec)
 	}
@@ -204,7 +209,7 @@ func wantedPorts(rec record) []network.Port {
 }
 
 func endpointView(ep network.Endpoint) Endpoint {
-	v := Endpoint{Network: ep.Network, NetworkID: ep.NetworkID, IP: ep.IP, PrefixLen: ep.PrefixLen, Gateway: ep.Gateway, MAC: ep.MAC.String(), Aliases: ep.Aliases}
+	v := Endpoint{Network: ep.Network, NetworkID: ep.NetworkID, IP: ep.IP, PrefixLen: ep.PrefixLen, Gateway: ep.Gateway, MAC: ep.MAC.String(), Aliases: ep.Aliases, NameServer: ep.NameServer}
 	for _, p := range ep.Ports {
 		v.Ports = append(v.Ports, Port{HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol})
 	}
@@ -221,6 +226,13 @@ func (e *Engine) writeNetFiles(c *entry, rec record, p *place) error {
 		}
 	}
 	dns := resolvers{servers: n.DNS, search: n.DNSSearch, options: n.DNSOptions}
+	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
+		// One server knows the names of all the container's networks, and asks n.DNS for what it does not know.
+		if s := p.endpoints[name].NameServer; s.IsValid() {
+			dns.servers = []string{s.String()}
+			break
+		}
+	}
 	return e.writeFiles(c.dir, p, netFiles{hostname: p.hostname, domain: rec.Spec.Domainname, ip: first.IP, gateway: first.Gateway,
 		hosts: n.ExtraHosts, dns: dns, hostNet: p.namespaces.Net == hostNamespace})
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/knarr/knarr/engine/image"
+	"github.com/knarr/knarr/engine/network"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -290,6 +291,30 @@ func TestNetworksAndPorts(t *testing.T) {
 	clash := w.create(Spec{Network: NetworkSpec{Ports: []Port{{HostPort: port, ContainerPort: 80, HostIP: netip.MustParseAddr("127.0.0.1")}}}, Cmd: []string{"wait"}})
 	if err := w.Start(w.ctx(), clash.ID); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), strconv.Itoa(int(port))) {
 		t.Errorf("a port that is taken: %v", err)
+	}
+}
+
+// On a network that a user made containers find each other by name, ID and alias; the rest is asked of the servers that the
+// container was given.
+func TestContainersOfANetworkFindEachOtherByName(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.cfg.Networks.Create(w.ctx(), network.Spec{Name: "team"}); err != nil {
+		t.Fatal(err)
+	}
+	a := w.start(Spec{Name: "alpha", Cmd: []string{"serve", "80", "hello"}, Network: NetworkSpec{Mode: "team", Aliases: []string{"db"}}})
+	w.ready(a.ID)
+	for _, name := range []string{"alpha", "db", a.ID[:12], "alpha.team"} {
+		if code, out := w.run(Spec{Network: NetworkSpec{Mode: "team"}, Cmd: []string{"dial", name + ":80"}}); code != 0 || out != "hello\n" {
+			t.Errorf("%s: %d %q", name, code, out)
+		}
+	}
+	if code, out := w.run(Spec{Cmd: []string{"dial", "alpha:80"}}); code == 0 {
+		t.Errorf("from the default network: %q", out)
+	}
+	gateway := a.Endpoints["team"].Gateway
+	_, out := w.run(Spec{Network: NetworkSpec{Mode: "team", DNS: []string{"127.0.0.53"}}, Cmd: []string{"cat", "/etc/resolv.conf"}})
+	if !strings.Contains(out, "nameserver "+gateway.String()+"\n") || strings.Contains(out, "127.0.0.53") {
+		t.Errorf("resolv.conf: %s", out)
 	}
 }
 

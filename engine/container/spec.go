@@ -181,6 +181,8 @@ type Endpoint struct {
 	MAC       string
 	Aliases   []string
 	Ports     []Port // as published, with the host ports that were picked
+
+	NameServer netip.Addr // knows the network's containers by name; zero if the network has none
 }
 
 // MountPoint is a mount as it was resolved.

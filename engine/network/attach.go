@@ -60,7 +60,7 @@ func (n *Networks) newEndpoint(net *Network, a Attachment) (*Endpoint, error) {
 	e := &Endpoint{
 		Version: 1, ID: newID(), NetworkID: net.ID, Network: net.Name, Sandbox: a.Sandbox, NetnsPath: a.NetnsPath,
 		Interface: a.Interface, HostLink: linkName(n.name, net.ID, a.Sandbox), PrefixLen: net.Subnet.Bits(), Gateway: net.Gateway,
-		Aliases: a.Aliases, Created: time.Now().UTC(),
+		Aliases: a.Aliases, NameServers: a.NameServers, Created: time.Now().UTC(),
 	}
 	if n.nameServers[net.ID] != nil {
 		e.NameServer = net.Gateway

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	mdns "github.com/miekg/dns"
 
@@ -42,8 +43,7 @@ func (n *Networks) serveNames(network *Network) {
 		n.log.Warn("containers of this network cannot be found by name", "network", network.Name, "err", err)
 		return
 	}
-	s := &nameServer{networks: n, id: network.ID, busy: make(chan struct{}, maxNameQuestions),
-		up: upstream.New(upstream.Config{Own: []netip.AddrPort{at}}, n.log)}
+	s := &nameServer{networks: n, id: network.ID, busy: make(chan struct{}, maxNameQuestions), at: at, up: map[string]*upstream.Servers{}}
 	// They end when their sockets are closed.
 	go (&mdns.Server{PacketConn: udp, Handler: s}).ActivateAndServe()
 	go (&mdns.Server{Listener: tcp, Handler: s}).ActivateAndServe()
@@ -61,8 +61,38 @@ func (n *Networks) stopNames(id string) {
 type nameServer struct {
 	networks *Networks
 	id       string
-	up       *upstream.Servers
+	at       netip.AddrPort
 	busy     chan struct{}
+
+	mu sync.Mutex                   // guards up
+	up map[string]*upstream.Servers // by the addresses that a client asked for; "" are this machine's
+}
+
+// maxUpstreams bounds what is remembered about sets of name servers.
+const maxUpstreams = 64
+
+// upstream is whom to ask for a client: the servers that its container was given (--dns), or this machine's.
+func (s *nameServer) upstream(endpoints []Endpoint, client netip.Addr) *upstream.Servers {
+	cfg := upstream.Config{Own: []netip.AddrPort{s.at}}
+	key := ""
+	for _, e := range endpoints {
+		if e.NetworkID != s.id || e.IP != client {
+			continue
+		}
+		for _, a := range e.NameServers {
+			cfg.Servers = append(cfg.Servers, netip.AddrPortFrom(a, 53))
+			key += a.String() + " "
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up[key] == nil {
+		if len(s.up) >= maxUpstreams {
+			clear(s.up)
+		}
+		s.up[key] = upstream.New(cfg, s.networks.log)
+	}
+	return s.up[key]
 }
 
 // ServeDNS answers one question; the library calls it on a goroutine of its own.
@@ -110,7 +140,7 @@ func (s *nameServer) answer(req *mdns.Msg, client netip.Addr, tcp bool) *mdns.Ms
 	default:
 		return reply.SetRcode(req, mdns.RcodeServerFailure)
 	}
-	if got, err := s.up.Exchange(req, tcp); err == nil {
+	if got, err := s.upstream(endpoints, client).Exchange(req, tcp); err == nil {
 		return got
 	}
 	return reply.SetRcode(req, mdns.RcodeServerFailure)

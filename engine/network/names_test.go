@@ -4,11 +4,14 @@ package network
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/knarr/knarr/internal/upstream"
 )
 
 // resolve asks a network's name server from a sandbox.
@@ -78,4 +81,15 @@ func TestContainersFindEachOtherByName(t *testing.T) {
 func reverse(e Endpoint) string {
 	name, _ := mdns.ReverseAddr(e.IP.String())
 	return name
+}
+
+func TestAClientsQuestionsGoToTheServersItWasGiven(t *testing.T) {
+	s := &nameServer{networks: &Networks{}, id: "n", up: map[string]*upstream.Servers{}}
+	own := []netip.Addr{addr("192.0.2.53")}
+	endpoints := []Endpoint{{NetworkID: "n", IP: addr("10.0.0.2"), NameServers: own}, {NetworkID: "n", IP: addr("10.0.0.3"), NameServers: own},
+		{NetworkID: "other", IP: addr("10.0.0.4"), NameServers: own}, {NetworkID: "n", IP: addr("10.0.0.5")}}
+	up := func(client string) *upstream.Servers { return s.upstream(endpoints, addr(client)) }
+	if up("10.0.0.2") != up("10.0.0.3") || up("10.0.0.2") == up("10.0.0.5") || up("10.0.0.4") != up("10.0.0.5") || up("10.0.0.9") != up("10.0.0.5") {
+		t.Error("a client is answered by other servers than those of its own endpoint on this network")
+	}
 }

@@ -82,6 +82,9 @@ type Attachment struct {
 	Ports     []Port
 	Aliases   []string // names by which others of the network find it (container name, --network-alias)
 
+	// NameServers answer what the network's own name server does not know; none: those of this machine.
+	NameServers []netip.Addr
+
 	// NoDefaultRoute leaves the namespace's default route alone: for a second network.
 	NoDefaultRoute bool
 }
@@ -105,6 +108,8 @@ type Endpoint struct {
 
 	// NameServer is where the network's containers find each other by name; zero if the network has none.
 	NameServer netip.Addr `json:"nameServer"`
+
+	NameServers []netip.Addr `json:"nameServers,omitempty"` // see Attachment
 
 	Created time.Time `json:"created"`
 }

@@ -380,6 +380,6 @@ func (net *Network) copy() Network {
 
 func (e *Endpoint) copy() Endpoint {
 	out := *e
-	out.Ports, out.Aliases = slices.Clone(e.Ports), slices.Clone(e.Aliases)
+	out.Ports, out.Aliases, out.NameServers = slices.Clone(e.Ports), slices.Clone(e.Aliases), slices.Clone(e.NameServers)
 	return out
 }

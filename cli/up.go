@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,10 +138,10 @@ func (e *env) launch(ctx context.Context, i instance, role string, more []string
 				fmt.Fprintln(e.err, "  "+strings.TrimPrefix(line, "STATUS="))
 			}
 		case err := <-ended:
-			return fmt.Errorf("knarrd %s ended at once (%w); the end of %s:\n%s", role, err, i.logFile(), tail(i.logFile(), 8))
+			return fmt.Errorf("knarrd %s ended at once (%w); more is in %s:\n%s", role, err, i.logFile(), lastWords(i.logFile()))
 		case <-ctx.Done():
 			daemon.Process.Signal(syscall.SIGTERM)
-			return fmt.Errorf("knarrd %s is not ready in time and was told to stop; the end of %s:\n%s", role, i.logFile(), tail(i.logFile(), 8))
+			return fmt.Errorf("knarrd %s is not ready in time and was told to stop; the end of %s:\n%s", role, i.logFile(), lastWords(i.logFile()))
 		}
 	}
 }
@@ -162,13 +161,19 @@ func hear(conn *net.UnixConn, to chan<- string) {
 	}
 }
 
-// tail is the last n lines of a file, indented.
-func tail(path string, n int) string {
+// lastWords is why a daemon ended: what it said of itself on its last lines, else the end of its log.
+func lastWords(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
-	lines := bytes.Split(bytes.TrimRight(data, "\n"), []byte("\n"))
-	lines = lines[max(0, len(lines)-n):]
-	return "  " + string(bytes.Join(lines, []byte("\n  ")))
+	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	said := len(lines)
+	for said > 0 && strings.HasPrefix(lines[said-1], "knarrd: ") {
+		said--
+	}
+	if said == len(lines) {
+		said = max(0, len(lines)-8)
+	}
+	return "  " + strings.Join(lines[said:], "\n  ")
 }

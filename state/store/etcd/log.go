@@ -5,6 +5,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -50,6 +51,18 @@ func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	return &core{log: c.log, attrs: append(append([]any(nil), c.attrs...), attrs(fields)...)}
 }
 
+// harmless are messages of every start on an empty folder, which look like trouble and are none: there is no term yet to
+// note a schema version with (it is noted a minute later), and nobody logs in to a member that listens nowhere.
+var harmless = []string{"failed to update storage version", "Failed to detect schema version", "simple token is not cryptographically signed"}
+
+// levelOf is the level a message is told at.
+func levelOf(e zapcore.Entry) slog.Level {
+	if slices.Contains(harmless, e.Message) {
+		return slog.LevelDebug
+	}
+	return level(e.Level)
+}
+
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
@@ -58,7 +71,7 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 }
 
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), level(e.Level), "etcd: "+e.Message, append(attrs(fields), c.attrs...)...) //house:allow context.Background: zap hands none on
+	c.log.Log(context.Background(), levelOf(e), "etcd: "+e.Message, append(attrs(fields), c.attrs...)...) //house:allow context.Background: zap hands none on
 	return nil
 }
 

@@ -95,6 +95,12 @@ func withKubelet(t *testing.T, remote bool) *apiservertest.Server {
 		}
 		b = apiserver.Backend{URL: u, TLS: k.Client().Transport.(*http.Transport).TLSClientConfig}
 	}
+	return withBackend(t, b)
+}
+
+// withBackend runs a server with one bound pod, whose node's kubelet is b.
+func withBackend(t *testing.T, b apiserver.Backend) *apiservertest.Server {
+	t.Helper()
 	s := apiservertest.New(t, func(c *apiserver.Config) {
 		c.Kubelet = func(string) (apiserver.Backend, error) { return b, nil }
 	})

@@ -54,6 +54,7 @@ func (s *Server) translate(w http.ResponseWriter, r *http.Request, c call, node,
 	}
 	back, err := spdy.NewClientConnection(&readAhead{Conn: conn, r: rest})
 	if err != nil {
+		_ = conn.Close() // the reason is err
 		return apierrors.NewInternalError(fmt.Errorf("speak SPDY with the kubelet: %w", err))
 	}
 	defer back.Close()

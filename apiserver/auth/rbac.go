@@ -105,42 +105,37 @@ func RoleRules(s *cache.Snapshot, ref rbacv1.RoleRef, namespace string) []rbacv1
 	return append(slices.Clone(r.Rules), aggregated(s, r)...)
 }
 
+// aggregated are the rules of the roles that r selects. view is aggregated to edit and edit to admin, so their own selectors
+// are followed too, but no further: no cycle can hold us.
 func aggregated(s *cache.Snapshot, r *rbacv1.ClusterRole) []rbacv1.PolicyRule {
 	var rules []rbacv1.PolicyRule
-	for _, term := range r.AggregationRule.ClusterRoleSelectors {
-		sel, err := metav1.LabelSelectorAsSelector(&term)
-		if err != nil {
-			continue
-		}
-		for other := range cache.List[rbacv1.ClusterRole](s, "") {
-			if other.Name == r.Name || !sel.Matches(labels.Set(other.Labels)) {
-				continue
-			}
-			rules = append(rules, other.Rules...)
-			// view is aggregated to edit, edit to admin: one level is followed through their own selectors.
-			if other.AggregationRule != nil {
-				rules = append(rules, direct(s, other)...)
-			}
+	for other := range selected(s, r) {
+		rules = append(rules, other.Rules...)
+		for third := range selected(s, other) {
+			rules = append(rules, third.Rules...)
 		}
 	}
 	return rules
 }
 
-// direct are the rules of the roles that an aggregated role selects, without going further: no cycle can hold us.
-func direct(s *cache.Snapshot, r *rbacv1.ClusterRole) []rbacv1.PolicyRule {
-	var rules []rbacv1.PolicyRule
-	for _, term := range r.AggregationRule.ClusterRoleSelectors {
-		sel, err := metav1.LabelSelectorAsSelector(&term)
-		if err != nil {
-			continue
+// selected are the other roles whose labels an aggregated role selects.
+func selected(s *cache.Snapshot, r *rbacv1.ClusterRole) iter.Seq[*rbacv1.ClusterRole] {
+	return func(yield func(*rbacv1.ClusterRole) bool) {
+		if r.AggregationRule == nil {
+			return
 		}
-		for other := range cache.List[rbacv1.ClusterRole](s, "") {
-			if sel.Matches(labels.Set(other.Labels)) {
-				rules = append(rules, other.Rules...)
+		for _, term := range r.AggregationRule.ClusterRoleSelectors {
+			sel, err := metav1.LabelSelectorAsSelector(&term)
+			if err != nil {
+				continue
+			}
+			for other := range cache.List[rbacv1.ClusterRole](s, "") {
+				if other.Name != r.Name && sel.Matches(labels.Set(other.Labels)) && !yield(other) {
+					return
+				}
 			}
 		}
 	}
-	return rules
 }
 
 func ruleAllows(r *rbacv1.PolicyRule, a Attributes) bool {

@@ -11,9 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/internal/onlyone"
 )
 
 // defaultAddress is the address this machine uses towards others: the source the kernel picks for the default route, else
@@ -55,16 +54,12 @@ func findShim() (string, error) {
 // lock takes the instance's lock for this process, so that two daemons never share a run folder. It is released by close
 // or death.
 func lock(runDir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(runDir, "knarrd.pid"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", runDir, err)
+	f, err := onlyone.Take(filepath.Join(runDir, "knarrd.pid"))
+	if errors.Is(err, onlyone.ErrTaken) {
+		return nil, errs.New(errs.Conflict, "another knarrd runs with --run-dir %s; stop it first, or use another --name, --run-dir and --data-dir", runDir)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errs.New(errs.Conflict, "another knarrd runs with --run-dir %s; stop it first, or use another --name, --run-dir and --data-dir", runDir)
-		}
-		return nil, fmt.Errorf("lock %s: %w", runDir, err)
+	if err != nil {
+		return nil, err
 	}
 	if err := f.Truncate(0); err != nil {
 		f.Close()

@@ -22,7 +22,6 @@ import (
 
 	"github.com/knarr/knarr/apiserver"
 	"github.com/knarr/knarr/apiserver/auth"
-	"github.com/knarr/knarr/apiserver/openapi"
 	"github.com/knarr/knarr/controllers"
 	"github.com/knarr/knarr/dns"
 	"github.com/knarr/knarr/engine/network"
@@ -185,7 +184,7 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	}
 	server, err := apiserver.New(apiserver.Config{
 		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
-		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain, OpenAPI: openapi.New(kinds.All, kinds.Virtual),
+		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain,
 		Names: []string{cfg.NodeName},
 		Kubelet: func(node string) (apiserver.Backend, error) {
 			if node != cfg.NodeName || !cfg.Has(Kubelet) {

@@ -67,7 +67,7 @@ func (s *Server) execute(ctx context.Context, r rest.Request) (rest.Answer, erro
 	case *authenticationv1.SelfSubjectReview:
 		q.Status.UserInfo = userInfo(r.User)
 	case *authenticationv1.TokenReview:
-		s.tokenReview(q)
+		s.tokenReview(ctx, q)
 	case *authorizationv1.SelfSubjectAccessReview:
 		q.Status, err = s.accessReview(r.User, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
 	case *authorizationv1.SubjectAccessReview:

@@ -3,6 +3,8 @@
 package apiserver
 
 import (
+	"context"
+
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,12 +51,12 @@ func (s *Server) accessReview(u auth.User, res *authorizationv1.ResourceAttribut
 	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok, Reason: reason}, nil
 }
 
-func (s *Server) tokenReview(q *authenticationv1.TokenReview) {
+func (s *Server) tokenReview(ctx context.Context, q *authenticationv1.TokenReview) {
 	audiences := q.Spec.Audiences
 	if len(audiences) == 0 {
 		audiences = []string{s.authority.Issuer()}
 	}
-	t, err := s.authn.Token(q.Spec.Token, audiences)
+	t, err := s.authn.Token(ctx, q.Spec.Token, audiences)
 	q.Spec.Token = ""
 	if err != nil {
 		q.Status = authenticationv1.TokenReviewStatus{Error: err.Error()}

@@ -109,7 +109,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
 	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
-	s.authn = auth.NewAuthenticator(authority, s.cache)
+	s.authn = auth.NewAuthenticator(authority, s.cache, s.newest)
 	s.authz = &auth.Authorizer{State: s.cache}
 	s.core = rest.New(rest.Config{
 		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(s.authz), Tokens: authority, Now: now,
@@ -356,3 +356,16 @@ func (s *Server) Kubeconfig(user auth.User) ([]byte, error) {
 	}
 	return s.authority.Kubeconfig(s.URL(), "knarr", user)
 }
+
+// newest waits until the cache has all that the store has now, but not for long.
+func (s *Server) newest(ctx context.Context) (*cache.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, newestWithin)
+	defer cancel()
+	_, _, rev, err := s.cfg.Store.Get(ctx, "/registry/")
+	if err != nil {
+		return nil, err
+	}
+	return s.cache.Wait(ctx, rev)
+}
+
+const newestWithin = 2 * time.Second

@@ -23,6 +23,7 @@ import (
 type Authenticator struct {
 	authority *Authority
 	state     cache.Reader
+	newest    func(context.Context) (*cache.Snapshot, error)
 
 	mu     sync.Mutex // guards tokens
 	tokens map[[sha256.Size]byte]verified
@@ -40,9 +41,9 @@ const (
 	maxTokens  = 4096
 )
 
-// NewAuthenticator makes one; it starts nothing.
-func NewAuthenticator(a *Authority, state cache.Reader) *Authenticator {
-	return &Authenticator{authority: a, state: state, tokens: map[[sha256.Size]byte]verified{}}
+// NewAuthenticator makes one; it starts nothing. newest waits until the cache has all that the store has now.
+func NewAuthenticator(a *Authority, state cache.Reader, newest func(context.Context) (*cache.Snapshot, error)) *Authenticator {
+	return &Authenticator{authority: a, state: state, newest: newest, tokens: map[[sha256.Size]byte]verified{}}
 }
 
 type connKey struct{}
@@ -68,7 +69,7 @@ func (n *Authenticator) Authenticate(r *http.Request) (User, error) {
 		return n.byCertificate(r)
 	}
 	if token, ok := bearer(r); ok {
-		t, err := n.Token(token, []string{n.authority.issuer})
+		t, err := n.Token(r.Context(), token, []string{n.authority.issuer})
 		if err != nil {
 			return User{}, err
 		}
@@ -147,32 +148,47 @@ func bearer(r *http.Request) (string, bool) {
 
 // Token verifies a ServiceAccount token for one of the audiences, with what it is bound to: an account, pod, secret or
 // node that is gone, or another of the same name, takes its tokens along.
-func (n *Authenticator) Token(token string, audiences []string) (Token, error) {
+func (n *Authenticator) Token(ctx context.Context, token string, audiences []string) (Token, error) {
 	t, err := n.signed(token, audiences)
 	if err != nil {
 		return Token{}, err
 	}
-	s := n.state.Snapshot()
+	if err := alive(n.state.Snapshot(), t); err == nil {
+		return t, nil
+	}
+	// A pod that was made a moment ago may use its token before the cache shows it.
+	s, err := n.newest(ctx)
+	if err != nil {
+		return Token{}, errs.New(errs.Unavailable, "look for what the token is bound to: %w", err)
+	}
+	if err := alive(s, t); err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
+// alive checks that what a token is bound to exists.
+func alive(s *cache.Snapshot, t Token) error {
 	sa, ok := cache.Get[corev1.ServiceAccount](s, t.Namespace, t.ServiceAccount.Name)
 	if !ok || string(sa.UID) != t.ServiceAccount.UID {
-		return Token{}, errs.New(errs.Unauthentic, "the token's service account %s/%s does not exist any more", t.Namespace, t.ServiceAccount.Name)
+		return errs.New(errs.Unauthentic, "the token's service account %s/%s does not exist any more", t.Namespace, t.ServiceAccount.Name)
 	}
 	if t.Pod != nil {
 		if p, ok := cache.Get[corev1.Pod](s, t.Namespace, t.Pod.Name); !ok || string(p.UID) != t.Pod.UID {
-			return Token{}, errs.New(errs.Unauthentic, "the token's pod %s/%s does not exist any more", t.Namespace, t.Pod.Name)
+			return errs.New(errs.Unauthentic, "the token's pod %s/%s does not exist any more", t.Namespace, t.Pod.Name)
 		}
 	}
 	if t.Secret != nil {
 		if x, ok := cache.Get[corev1.Secret](s, t.Namespace, t.Secret.Name); !ok || string(x.UID) != t.Secret.UID {
-			return Token{}, errs.New(errs.Unauthentic, "the token's secret %s/%s does not exist any more", t.Namespace, t.Secret.Name)
+			return errs.New(errs.Unauthentic, "the token's secret %s/%s does not exist any more", t.Namespace, t.Secret.Name)
 		}
 	}
 	if t.Node != nil && t.Pod == nil {
 		if x, ok := cache.Get[corev1.Node](s, "", t.Node.Name); !ok || string(x.UID) != t.Node.UID {
-			return Token{}, errs.New(errs.Unauthentic, "the token's node %s does not exist any more", t.Node.Name)
+			return errs.New(errs.Unauthentic, "the token's node %s does not exist any more", t.Node.Name)
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // signed checks what does not change: signature and claims; the result is remembered for the default audience.

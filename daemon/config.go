@@ -186,6 +186,9 @@ func (c *Config) validate() error {
 	if c.ClusterCIDR.Overlaps(c.ServiceCIDR) {
 		bad("--cluster-cidr %s and --service-cidr %s overlap", c.ClusterCIDR, c.ServiceCIDR)
 	}
+	if c.ManifestPath != "" || c.ManifestURL != "" {
+		bad("--pod-manifest-path, --manifest-url: static pods are not supported yet; apply the manifest with kubectl")
+	}
 	if c.Server == "" && !c.Has(APIServer) && slices.ContainsFunc(c.Roles, func(r Role) bool { return r != Engine }) {
 		bad("--server: want the URL of the API server")
 	}

@@ -22,6 +22,7 @@ type applier struct {
 	console func(master int) error
 	slave   int // the terminal, once OpConsole has made it; else -1
 	hooks   func() error
+	trees   int // the first of the descriptors that Step.Tree counts
 }
 
 func (a *applier) apply(steps []Step) error {
@@ -131,12 +132,17 @@ func mountOf(table, p string) string {
 // openRoot clones the mount of the root file system with all below it and puts the clone on top: a mount of our own,
 // as pivot_root wants, whose descriptor is the root for every later step.
 func (a *applier) openRoot(s Step) error {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, s.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-	if err != nil {
-		return fmt.Errorf("open_tree %s: %w", s.Source, err)
+	fd, place := a.trees+s.Tree-1, "/" // by its path the container's root may not reach it; the place does not matter, as nothing is looked up through it
+	if s.Tree == 0 {
+		var err error
+		fd, err = unix.OpenTree(unix.AT_FDCWD, s.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		if err != nil {
+			return fmt.Errorf("open_tree %s: %w", s.Source, err)
+		}
+		place = s.Source
 	}
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, s.Source, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("move_mount %s: %w", s.Source, err)
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("move_mount %s: %w", place, err)
 	}
 	a.root.fd = fd
 	return nil
@@ -180,6 +186,10 @@ func setAttr(mount int, a Attr, flags uint) error {
 
 func (a *applier) mount(s Step) error {
 	m, err := makeMount(s)
+	if s.Fallback && errors.Is(err, unix.EPERM) {
+		// The pid or network namespace is not this user namespace's, so that only what the host has mounted already may be shown.
+		return a.bind(Step{Op: OpBind, Source: map[string]string{"proc": "/proc", "sysfs": "/sys"}[s.FSType], Target: s.Target, Recursive: true, RecAttr: s.Attr})
+	}
 	if err != nil {
 		return err
 	}
@@ -264,13 +274,12 @@ func fsError(fsfd int, what string, err error) error {
 }
 
 func (a *applier) bind(s Step) error {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if s.Recursive {
-		flags |= unix.AT_RECURSIVE
+	m, err := a.trees+s.Tree-1, error(nil)
+	if s.Tree == 0 {
+		m, err = openTree(s.Source, s.Recursive)
 	}
-	m, err := unix.OpenTree(unix.AT_FDCWD, s.Source, flags)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: s.Source, Err: err}
+		return err
 	}
 	defer unix.Close(m)
 	dir, err := isDir(m)
@@ -291,9 +300,22 @@ func (a *applier) bind(s Step) error {
 	return attach(m, target, s)
 }
 
+// openTree clones the mount at path, and those below it if recursive; the clone is nowhere in the file tree yet.
+func openTree(path string, recursive bool) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	m, err := unix.OpenTree(unix.AT_FDCWD, path, flags)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return m, nil
+}
+
 func (a *applier) device(s Step) error {
 	if s.Device.Bind {
-		return a.bind(Step{Op: OpBind, Source: s.Target, Target: s.Target})
+		return a.bind(Step{Op: OpBind, Source: s.Target, Target: s.Target, Tree: s.Tree})
 	}
 	parent, name, err := a.root.parent(s.Target)
 	if err != nil {
@@ -447,6 +469,12 @@ func writeSysctl(key, value string) error {
 func (a *applier) pivot(s Step) error {
 	if err := unix.Fchdir(a.root.fd); err != nil {
 		return err
+	}
+	if s.Chroot {
+		if err := unix.Chroot("."); err != nil {
+			return fmt.Errorf("chroot: %w", err)
+		}
+		return unix.Chdir("/")
 	}
 	// Stacking the old root on the new one and taking it off again needs no directory in the image (pivot_root(2), "." twice).
 	if err := unix.PivotRoot(".", "."); err != nil {

@@ -73,6 +73,20 @@ func payload(args []string) int {
 			all = append(all, b)
 		}
 		return len(all)
+	case "link":
+		for _, name := range args[1:] {
+			target, err := os.Readlink(name)
+			if err != nil {
+				target = err.Error()
+			}
+			fmt.Println(target)
+		}
+	case "owner":
+		var st unix.Stat_t
+		if err := unix.Stat(args[1], &st); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println(st.Uid, st.Gid)
 	case "mkdir":
 		fmt.Println(unix.Mkdir(args[1], 0o755))
 	case "cwd":

@@ -72,3 +72,18 @@ func takeTerminal(slave int, size *specs.Box) error {
 	}
 	return nil
 }
+
+// ownStreams gives pipes and the terminal to the user who will have them, so that /dev/stdout can be opened by its name too. Anything
+// else that a stream may be is the caller's own, and a device must never change hands.
+func ownStreams(uid int) {
+	for fd := range 3 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || st.Uid == uint32(uid) {
+			continue
+		}
+		pipe := st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK
+		if pipe || onFS(fd, unix.DEVPTS_SUPER_MAGIC) {
+			_ = unix.Fchown(fd, uid, -1) // a pipe of somebody whom the user namespace does not know stays his
+		}
+	}
+}

@@ -121,9 +121,7 @@ func (c *creation) prepare() error {
 	}
 	var warnings []string
 	c.config.Caps, warnings = resolveCaps(c.spec.Process.Capabilities, c.config.CapsHave)
-	for _, w := range warnings {
-		c.runtime.warn("%s", w)
-	}
+	c.runtime.warnAll(warnings)
 	if h := c.spec.Hooks; h != nil {
 		c.config.Hooks = h
 		c.config.HostHooks = len(h.Prestart)+len(h.CreateRuntime) > 0
@@ -143,6 +141,18 @@ func (c *creation) cgroupPath() string {
 		p = "knarr/" + c.id
 	}
 	return filepath.Join("/", p)
+}
+
+// userNS says whether the container's root is another than the host's.
+func (c *creation) userNS() bool { return hasNamespace(c.spec, specs.UserNamespace) }
+
+func mapsRoot(list []syscall.SysProcIDMap) bool {
+	for _, m := range list {
+		if m.ContainerID == 0 && m.Size > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {
@@ -180,6 +190,15 @@ func (c *creation) run() error {
 		return err
 	}
 	c.config.State.Pid = c.pid
+	if c.userNS() {
+		// Inside its user namespace init may raise nothing.
+		warnings, err := limits(c.spec.Process, c.pid)
+		if err != nil {
+			return err
+		}
+		c.runtime.warnAll(warnings)
+		c.config.LimitsSet = true
+	}
 	if err := c.converse(newWire(ours)); err != nil {
 		return err
 	}
@@ -205,6 +224,18 @@ func (c *creation) spawn(wire, gate *os.File) error {
 	c.config.NewCgroup = newCgroup
 	if b.flags&unix.CLONE_NEWUSER != 0 {
 		b.uids, b.gids = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)
+		if !mapsRoot(b.uids) || !mapsRoot(b.gids) {
+			return errs.New(errs.Invalid, "linux.uidMappings, linux.gidMappings: a new user namespace needs a mapping of its id 0 in both")
+		}
+	}
+	trees, err := openTrees(c.config.Steps, c.userNS() && b.mountFD < 0)
+	defer func() {
+		for _, f := range trees {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return err
 	}
 	std := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
 	for i, f := range c.Stdio {
@@ -220,6 +251,15 @@ func (c *creation) spawn(wire, gate *os.File) error {
 	if c.Console != nil {
 		b.files = append(b.files, c.Console)
 	}
+	if b.mountFD >= 0 {
+		dup, err := unix.FcntlInt(uintptr(b.mountFD), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return err
+		}
+		trees = append(trees, os.NewFile(uintptr(dup), "mnt"))
+		c.config.MountNS = len(trees)
+	}
+	b.files = append(b.files, trees...)
 	b.args = c.runtime.initArgs(c.Preserve)
 	c.pid, err = spawn(b)
 	return err
@@ -253,9 +293,7 @@ func (c *creation) converse(w *wire) error {
 		}
 		switch m.Say {
 		case sayReady:
-			for _, warning := range m.Warnings {
-				c.runtime.warn("%s", warning)
-			}
+			c.runtime.warnAll(m.Warnings)
 			return nil
 		case sayHooks:
 			h := c.spec.Hooks
@@ -290,7 +328,7 @@ func (c *creation) save() error {
 	}
 	s := state{Version: 1, ID: c.id, Bundle: c.bundle, Rootfs: c.rootfs, Pid: c.pid, StartTime: st.start, Created: time.Now().UTC(),
 		Cgroup: c.group.Path(), Annotations: c.spec.Annotations, Hooks: c.spec.Hooks, Seccomp: c.config.Seccomp,
-		NoNewPrivs: c.spec.Process.NoNewPrivileges, OwnCgroup: c.made, SharedPID: c.sharesPID()}
+		NoNewPrivs: c.spec.Process.NoNewPrivileges, OwnCgroup: c.made, SharedPID: c.sharesPID(), Chroot: c.config.MountNS > 0}
 	for _, n := range c.spec.Linux.Namespaces {
 		s.Namespaces = append(s.Namespaces, string(n.Type))
 	}

@@ -12,6 +12,10 @@
 // no symlink redirects. Device nodes for masking come from the host and are checked. Init runs from a
 // read-only clone of the binary's mount, so /proc/self/exe cannot be overwritten. All this needs Linux 5.12.
 //
+// In a user namespace of its own the container's root cannot walk to anything on the host: the parent opens the root file system and the
+// bind sources and maps the ids of mounts (trees.go). User and time namespaces are entered between fork and exec (fork.go), as only
+// a process of one thread may.
+//
 // Files, in Runtime.Root/<id> (0700):
 //
 //	state.json  what later verbs need to know, version 1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/knarr/knarr/engine/cgroup"
@@ -42,15 +43,13 @@ func (r Runtime) Exec(id string, e ExecOptions) (pid int, err error) {
 	if p.Terminal && e.Console == nil {
 		return 0, errs.New(errs.Invalid, "process.terminal is set, but nobody takes the terminal: give a console socket")
 	}
-	c := initConfig{Process: &p, Seccomp: s.Seccomp, JoinMount: true, Console: e.Console != nil && p.Terminal, Preserve: e.Preserve}
+	c := initConfig{Process: &p, Seccomp: s.Seccomp, JoinMount: true, Chroot: s.Chroot, Console: e.Console != nil && p.Terminal, Preserve: e.Preserve}
 	if c.CapsHave, err = boundingSet(); err != nil {
 		return 0, err
 	}
 	var warnings []string
 	c.Caps, warnings = resolveCaps(p.Capabilities, c.CapsHave)
-	for _, w := range warnings {
-		r.warn("%s", w)
-	}
+	r.warnAll(warnings)
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return 0, err
@@ -61,7 +60,16 @@ func (r Runtime) Exec(id string, e ExecOptions) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := r.converseExec(newWire(ours), c); err != nil {
+	if slices.Contains(s.Namespaces, string(specs.UserNamespace)) {
+		if warnings, err = limits(&p, pid); err == nil {
+			c.LimitsSet = true
+			r.warnAll(warnings)
+		}
+	}
+	if err == nil {
+		err = r.converseExec(newWire(ours), c)
+	}
+	if err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)
 		return 0, err
@@ -79,20 +87,20 @@ func (r Runtime) enter(s *state, e ExecOptions, wire *os.File) (int, error) {
 		return 0, err
 	}
 	defer unix.Close(fd)
-	var b birth
+	b := birth{userFD: -1, mountFD: -1}
 	mount := -1
 	for _, n := range s.Namespaces {
 		flag := cloneFlags[specs.LinuxNamespaceType(n)]
 		switch specs.LinuxNamespaceType(n) {
 		case specs.UserNamespace:
-			return 0, errs.New(errs.Unsupported, "exec into a container with a user namespace is not supported")
+			b.userFD = fd
 		case specs.MountNamespace:
 			if mount, err = openNamespace(fmt.Sprintf("/proc/%d/ns/mnt", s.Pid), flag); err != nil {
 				return 0, err
 			}
 			defer unix.Close(mount)
 		default:
-			b.join, b.joinType = append(b.join, fd), append(b.joinType, flag)
+			b.join = append(b.join, membership{fd, flag})
 		}
 	}
 	if !s.alive() {
@@ -120,6 +128,14 @@ func (r Runtime) enter(s *state, e ExecOptions, wire *os.File) (int, error) {
 	b.files = append(b.files, wire, ns)
 	if e.Console != nil {
 		b.files = append(b.files, e.Console)
+	}
+	if s.Chroot {
+		top, err := os.Open(fmt.Sprintf("/proc/%d/root", s.Pid))
+		if err != nil {
+			return 0, err
+		}
+		defer top.Close()
+		b.files = append(b.files, top)
 	}
 	b.args = r.initArgs(e.Preserve)
 	return spawn(b)

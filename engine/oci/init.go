@@ -69,17 +69,27 @@ func (i *initProcess) run() error {
 			return fmt.Errorf("new cgroup namespace: %w", err)
 		}
 	}
-	warnings, err := limits(i.Process)
-	if err != nil {
-		return err
+	if !i.LimitsSet {
+		warnings, err := limits(i.Process, 0)
+		if err != nil {
+			return err
+		}
+		i.warnings = warnings
 	}
-	i.warnings = warnings
 	if i.JoinMount {
 		if err := i.joinMount(); err != nil {
 			return err
 		}
 	}
-	a := &applier{root: root{fd: unix.AT_FDCWD}, empty: -1, null: -1, slave: -1, console: i.sendConsole, hooks: i.runHooks}
+	a := &applier{root: root{fd: unix.AT_FDCWD}, empty: -1, null: -1, slave: -1, console: i.sendConsole, hooks: i.runHooks, trees: i.extra}
+	if i.Console {
+		a.trees++
+	}
+	if i.MountNS > 0 {
+		if err := enterMount(a.trees + i.MountNS - 1); err != nil {
+			return err
+		}
+	}
 	if err := a.apply(i.Steps); err != nil {
 		return err
 	}
@@ -90,13 +100,33 @@ func (i *initProcess) run() error {
 	return i.become()
 }
 
-// joinMount enters a running container's mount namespace. Threads of one process share their root and cwd until told otherwise.
-func (i *initProcess) joinMount() error {
+// enterMount joins a mount namespace. Threads of one process share their root and cwd until told otherwise.
+func enterMount(fd int) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare fs: %w", err)
 	}
-	if err := unix.Setns(i.gate, unix.CLONE_NEWNS); err != nil {
+	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("join mount namespace: %w", err)
+	}
+	return nil
+}
+
+// joinMount enters a running container's mount namespace and opens a terminal there.
+func (i *initProcess) joinMount() error {
+	if err := enterMount(i.gate); err != nil {
+		return err
+	}
+	if i.Chroot {
+		top := i.extra
+		if i.Console {
+			top++
+		}
+		if err := unix.Fchdir(top); err != nil {
+			return err
+		}
+		if err := unix.Chroot("."); err != nil {
+			return fmt.Errorf("chroot: %w", err)
+		}
 	}
 	if i.Console {
 		a := &applier{root: root{fd: unix.AT_FDCWD}, empty: -1, null: -1, slave: -1, console: i.sendConsole}
@@ -142,6 +172,7 @@ func (i *initProcess) become() error {
 			return err
 		}
 	}
+	ownStreams(int(p.User.UID))
 	if err := become(p, i.Caps, i.CapsHave); err != nil {
 		return err
 	}

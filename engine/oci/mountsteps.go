@@ -31,7 +31,7 @@ var mountFlags = map[string]Attr{
 }
 
 // ignored are words that say nothing the step does not know already.
-var ignored = []string{"defaults", "bind", "rbind", "nofail", "_netdev", "loud"}
+var ignored = []string{"defaults", "bind", "rbind", "nofail", "_netdev", "loud", "idmap", "ridmap"}
 
 func isBind(m specs.Mount) bool {
 	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
@@ -46,9 +46,11 @@ func (b *builder) mount(m specs.Mount) error {
 		return errs.New(errs.Invalid, "the root itself cannot be a destination")
 	}
 	s := Step{Op: OpMount, Target: target, Source: m.Source, FSType: m.Type}
-	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
-		return errs.New(errs.Unsupported, "id-mapped mounts are not supported")
+	idmap, err := b.idMap(m)
+	if err != nil {
+		return err
 	}
+	s.IDMap = idmap
 	for _, o := range m.Options {
 		s.option(o)
 	}
@@ -69,6 +71,7 @@ func (b *builder) mount(m specs.Mount) error {
 		b.cgroupView(s)
 		return nil
 	case "proc", "sysfs":
+		s.Fallback = b.own(specs.UserNamespace)
 		// Their place is fixed: were they elsewhere, a masked path would hide nothing (CVE-2019-16884 and its kin).
 		if s.Source == "" {
 			s.Source = m.Type
@@ -76,6 +79,24 @@ func (b *builder) mount(m specs.Mount) error {
 	}
 	b.add(s)
 	return nil
+}
+
+// idMap is the mapping of one mount. The words idmap and ridmap alone mean the container's own (config.md, "Mounts").
+func (b *builder) idMap(m specs.Mount) (*IDMap, error) {
+	recursive := slices.Contains(m.Options, "ridmap")
+	if len(m.UIDMappings) == 0 && len(m.GIDMappings) == 0 {
+		if !recursive && !slices.Contains(m.Options, "idmap") {
+			return nil, nil
+		}
+		m.UIDMappings, m.GIDMappings = b.linux.UIDMappings, b.linux.GIDMappings
+	}
+	switch {
+	case len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0:
+		return nil, errs.New(errs.Invalid, "an id-mapped mount needs both uidMappings and gidMappings, its own or the container's")
+	case !isBind(m):
+		return nil, errs.New(errs.Unsupported, "only bind mounts can be id-mapped")
+	}
+	return &IDMap{UIDs: m.UIDMappings, GIDs: m.GIDMappings, Recursive: recursive}, nil
 }
 
 // option sorts one fstab word: a bit of the mount, of the tree, a propagation, or the file system's own.

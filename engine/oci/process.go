@@ -71,11 +71,15 @@ func validateProcess(p *specs.Process) error {
 	return errors.Join(faults...)
 }
 
-// limits sets the process's resource limits and its place in the order of the OOM killer while it is still privileged. What
+// limits sets the resource limits of process pid, 0 for the caller, and its place in the order of the OOM killer. What
 // the machine refuses (CAP_SYS_RESOURCE may be missing) is set as far as it goes and reported as a warning.
-func limits(p *specs.Process) (warnings []string, err error) {
+func limits(p *specs.Process, pid int) (warnings []string, err error) {
+	dir := "/proc/thread-self"
+	if pid != 0 {
+		dir = "/proc/" + strconv.Itoa(pid)
+	}
 	if p.OOMScoreAdj != nil {
-		if err := writeProc("/proc/thread-self/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj)); errors.Is(err, unix.EACCES) {
+		if err := writeProc(dir+"/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj)); errors.Is(err, unix.EACCES) {
 			warnings = append(warnings, fmt.Sprintf("oom_score_adj %d is refused by the kernel", *p.OOMScoreAdj))
 		} else if err != nil {
 			return nil, err
@@ -83,16 +87,16 @@ func limits(p *specs.Process) (warnings []string, err error) {
 	}
 	for _, r := range p.Rlimits {
 		want := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
-		err := unix.Setrlimit(rlimits[r.Type], &want)
+		err := unix.Prlimit(pid, rlimits[r.Type], &want, nil)
 		if errors.Is(err, unix.EPERM) {
 			var have unix.Rlimit
-			if err := unix.Getrlimit(rlimits[r.Type], &have); err != nil {
+			if err := unix.Prlimit(pid, rlimits[r.Type], nil, &have); err != nil {
 				return nil, fmt.Errorf("get %s: %w", r.Type, err)
 			}
 			warnings = append(warnings, fmt.Sprintf("%s %d is above the hard limit here, %d, which stays", r.Type, r.Hard, have.Max))
 			want.Max = min(want.Max, have.Max)
 			want.Cur = min(want.Cur, want.Max)
-			err = unix.Setrlimit(rlimits[r.Type], &want)
+			err = unix.Prlimit(pid, rlimits[r.Type], &want, nil)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("set %s: %w", r.Type, err)

@@ -34,6 +34,9 @@ type initConfig struct {
 	Gate      bool           `json:"gate,omitempty"`
 	Console   bool           `json:"console,omitempty"`
 	JoinMount bool           `json:"joinMount,omitempty"` // the mount namespace to join comes as a descriptor
+	Chroot    bool           `json:"chroot,omitempty"`    // after joining it, go to the root that comes as a descriptor too
+	MountNS   int            `json:"mountNS,omitempty"`   // the mount namespace to do the steps in: which of the parent's descriptors, from 1
+	LimitsSet bool           `json:"limitsSet,omitempty"` // by the parent
 	Preserve  int            `json:"preserve,omitempty"`
 	Hooks     *specs.Hooks   `json:"hooks,omitempty"` // those init runs
 	HostHooks bool           `json:"hostHooks,omitempty"`

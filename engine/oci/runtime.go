@@ -46,6 +46,7 @@ type state struct {
 	Seccomp     *filter           `json:"seccomp,omitempty"`
 	NoNewPrivs  bool              `json:"noNewPrivs,omitempty"`
 	SharedPID   bool              `json:"sharedPid,omitempty"` // its processes may outlive init
+	Chroot      bool              `json:"chroot,omitempty"`    // the mount namespace is another's, and the root only this process's
 	OwnCgroup   bool              `json:"ownCgroup"`
 	Owner       string            `json:"owner,omitempty"`
 }
@@ -83,6 +84,12 @@ func (r Runtime) dir(id string) string { return filepath.Join(r.Root, id) }
 func (r Runtime) warn(format string, args ...any) {
 	if r.Warn != nil {
 		r.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+func (r Runtime) warnAll(list []string) {
+	for _, w := range list {
+		r.warn("%s", w)
 	}
 }
 

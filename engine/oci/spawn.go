@@ -18,17 +18,24 @@ import (
 
 // birth says in which namespaces and group a process is born.
 type birth struct {
-	args     []string
-	files    []*os.File
-	flags    uintptr // CLONE_NEW… of the namespaces to make
-	timeNS   map[string]specs.LinuxTimeOffset
-	newTime  bool
-	join     []int // descriptors of namespaces (or a pidfd, with its flags in joinType) to join before
-	joinType []int
-	group    *cgroup.Cgroup
-	uids     []syscall.SysProcIDMap
-	gids     []syscall.SysProcIDMap
+	args    []string
+	files   []*os.File
+	flags   uintptr // CLONE_NEW… of the namespaces to make
+	timeNS  map[string]specs.LinuxTimeOffset
+	newTime bool
+	join    []membership
+	late    []membership // those joined by the child itself, in the user namespace
+	userFD  int          // a user namespace to enter, or a pidfd of one who is in it; -1 for none
+	group   *cgroup.Cgroup
+	mountFD int  // a mount namespace that init enters; -1 for none
+	mighty  bool // the caller is root, with power over every namespace
+	groupFD int  // its directory in the v2 tree, or -1
+	uids    []syscall.SysProcIDMap
+	gids    []syscall.SysProcIDMap
 }
+
+// membership is a namespace to be in: its descriptor, or a pidfd of one who is in it, and its CLONE_NEW… flag.
+type membership struct{ fd, kind int }
 
 var cloneFlags = map[specs.LinuxNamespaceType]int{
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.MountNamespace: unix.CLONE_NEWNS,
@@ -50,7 +57,7 @@ func spawn(b birth) (pid int, err error) {
 }
 
 func (b birth) fork(exe int) (int, error) {
-	groupFD := -1
+	b.groupFD = -1
 	if b.group != nil {
 		if err := b.group.JoinThread(); err != nil {
 			return 0, err
@@ -61,40 +68,29 @@ func (b birth) fork(exe int) (int, error) {
 		}
 		if fd >= 0 {
 			defer unix.Close(fd)
-			groupFD = fd
+			b.groupFD = fd
 		}
 	}
-	for i, fd := range b.join {
-		if b.joinType[i]&unix.CLONE_NEWTIME != 0 || b.joinType[i]&unix.CLONE_NEWNS != 0 {
-			if err := unix.Unshare(unix.CLONE_FS); err != nil {
-				return 0, err
-			}
-		}
-		if err := unix.Setns(fd, b.joinType[i]); err != nil {
+	b.sortJoins()
+	for _, m := range b.join {
+		if err := unix.Setns(m.fd, m.kind); err != nil {
 			return 0, fmt.Errorf("join namespace: %w", err)
 		}
 	}
-	if b.newTime {
+	if b.newTime && b.mighty {
 		if err := b.unshareTime(); err != nil {
 			return 0, err
 		}
+	}
+	if b.userFD >= 0 || len(b.late) > 0 || b.flags&unix.CLONE_NEWUSER != 0 {
+		return b.forkLate(exe)
 	}
 	fds := make([]uintptr, len(b.files))
 	for i, f := range b.files {
 		fds[i] = f.Fd()
 	}
-	attr := &syscall.ProcAttr{
-		// One thread is enough for init, and it lives too shortly for a garbage collection to pay.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
-		Files: fds,
-		Sys: &syscall.SysProcAttr{
-			Cloneflags: b.flags, UidMappings: b.uids, GidMappings: b.gids, GidMappingsEnableSetgroups: len(b.gids) > 0,
-			UseCgroupFD: groupFD >= 0, CgroupFD: groupFD,
-		},
-	}
-	if b.flags&unix.CLONE_NEWUSER != 0 {
-		attr.Sys.Credential = &syscall.Credential{} // root inside; as anybody else it would lose its capabilities by exec
-	}
+	attr := &syscall.ProcAttr{Env: initEnv(), Files: fds,
+		Sys: &syscall.SysProcAttr{Cloneflags: b.flags, UseCgroupFD: b.groupFD >= 0, CgroupFD: b.groupFD}}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.args, attr)
 	runtime.KeepAlive(b.files)
 	if err != nil {
@@ -103,10 +99,33 @@ func (b birth) fork(exe int) (int, error) {
 	return pid, nil
 }
 
+// initEnv: one thread is enough for init, and it lives too shortly for a garbage collection to pay.
+func initEnv() []string { return []string{"GOMAXPROCS=1", "GOGC=off"} }
+
+// sortJoins leaves to the child what this thread cannot do. Root joins all namespaces but time himself, and before any user namespace,
+// which may have no power over the others; another user gets that power only inside of his user namespace.
+func (b *birth) sortJoins() {
+	b.mighty = unix.Geteuid() == 0
+	all := b.join
+	b.join = nil
+	for _, m := range all {
+		if m.kind == unix.CLONE_NEWTIME || !b.mighty {
+			b.late = append(b.late, m)
+		} else {
+			b.join = append(b.join, m)
+		}
+	}
+}
+
 func (b birth) unshareTime() error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return fmt.Errorf("new time namespace: %w", err)
 	}
+	return b.setTimeOffsets(unix.Gettid())
+}
+
+// setTimeOffsets sets the clocks of the namespace that the children of pid will be in.
+func (b birth) setTimeOffsets(pid int) error {
 	text := ""
 	for clock, o := range b.timeNS {
 		text += fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs)
@@ -114,7 +133,7 @@ func (b birth) unshareTime() error {
 	if text == "" {
 		return nil
 	}
-	return os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", unix.Gettid()), []byte(text), 0)
+	return writeProc(fmt.Sprintf("/proc/%d/timens_offsets", pid), text)
 }
 
 // selfReadonly opens this binary through a read-only mount of its own that is in no namespace, so that what runs from it
@@ -174,6 +193,7 @@ func selfCopy() (int, error) {
 
 // openNamespaces opens the namespaces that spec wants joined and sorts the others into clone flags.
 func (b *birth) openNamespaces(list []specs.LinuxNamespace) (close func(), newCgroup bool, err error) {
+	b.userFD, b.mountFD = -1, -1
 	var faults []error
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range list {
@@ -183,15 +203,20 @@ func (b *birth) openNamespaces(list []specs.LinuxNamespace) (close func(), newCg
 			faults = append(faults, errs.New(errs.Invalid, "linux.namespaces: unknown type %q", n.Type))
 		case seen[n.Type]:
 			faults = append(faults, errs.New(errs.Invalid, "linux.namespaces: %s is listed twice", n.Type))
-		case n.Path != "" && (n.Type == specs.UserNamespace || n.Type == specs.MountNamespace):
-			faults = append(faults, errs.New(errs.Unsupported, "linux.namespaces: joining a %s namespace by path is not supported", n.Type))
 		case n.Path != "":
 			fd, err := openNamespace(n.Path, flag)
 			if err != nil {
 				faults = append(faults, fmt.Errorf("linux.namespaces: %s: %w", n.Type, err))
 				break
 			}
-			b.join, b.joinType = append(b.join, fd), append(b.joinType, flag)
+			switch n.Type {
+			case specs.UserNamespace:
+				b.userFD = fd
+			case specs.MountNamespace:
+				b.mountFD = fd
+			default:
+				b.join = append(b.join, membership{fd, flag})
+			}
 		case n.Type == specs.CgroupNamespace:
 			newCgroup = true // init unshares it, being in its group already
 		case n.Type == specs.TimeNamespace:
@@ -202,8 +227,13 @@ func (b *birth) openNamespaces(list []specs.LinuxNamespace) (close func(), newCg
 		seen[n.Type] = true
 	}
 	close = func() {
-		for _, fd := range b.join {
-			unix.Close(fd)
+		for _, m := range b.join {
+			unix.Close(m.fd)
+		}
+		for _, fd := range []int{b.userFD, b.mountFD} {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
 		}
 	}
 	return close, newCgroup, errors.Join(faults...)

@@ -54,6 +54,17 @@ type Step struct {
 	Flags       uint64   `json:"flags,omitempty"`
 	Device      Device   `json:"device,omitzero"`
 	Value       string   `json:"value,omitempty"`
+	IDMap       *IDMap   `json:"idMap,omitempty"`    // of the mount that OpBind makes
+	Tree        int      `json:"tree,omitempty"`     // OpRoot, OpBind: the parent opened Source; which of its descriptors, from 1
+	Chroot      bool     `json:"chroot,omitempty"`   // OpPivot: the mount namespace is somebody else's, whose root stays
+	Fallback    bool     `json:"fallback,omitempty"` // OpMount: where the kernel refuses, bind the host's
+}
+
+// IDMap says which ids of the file system show as which of the container, on one mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+type IDMap struct {
+	UIDs      []specs.LinuxIDMapping `json:"uids"`
+	GIDs      []specs.LinuxIDMapping `json:"gids"`
+	Recursive bool                   `json:"recursive,omitempty"`
 }
 
 // Attr are MOUNT_ATTR_* bits to set and to clear.
@@ -102,7 +113,7 @@ func Steps(spec *specs.Spec, f Facts) ([]Step, error) {
 		b.linux = &specs.Linux{}
 	}
 	b.namespaces()
-	if b.makes(specs.MountNamespace) {
+	if b.own(specs.MountNamespace) {
 		b.mountNamespace()
 	}
 	return b.steps, errors.Join(b.faults...)
@@ -149,15 +160,15 @@ func (b *builder) namespaces() {
 		}
 		b.add(Step{Op: n.op, Value: n.value})
 	}
-	if !b.makes(specs.MountNamespace) {
-		if len(b.linux.Sysctl) > 0 {
-			b.sysctls()
-		}
+	if !b.own(specs.MountNamespace) {
+		b.sysctls()
 	}
 }
 
 func (b *builder) mountNamespace() {
-	b.propagation()
+	if b.makes(specs.MountNamespace) {
+		b.propagation()
+	}
 	b.add(Step{Op: OpRoot, Source: b.facts.Rootfs})
 	for i, m := range b.spec.Mounts {
 		if err := b.mount(m); err != nil {
@@ -181,7 +192,7 @@ func (b *builder) mountNamespace() {
 	if b.spec.Root != nil && b.spec.Root.Readonly {
 		b.add(Step{Op: OpReadonlyTop})
 	}
-	b.add(Step{Op: OpPivot, Flags: b.rootPropagation(0)})
+	b.add(Step{Op: OpPivot, Flags: b.rootPropagation(0), Chroot: !b.makes(specs.MountNamespace)})
 }
 
 var propagations = map[string]uint64{

@@ -22,6 +22,7 @@ var All = []*Type{
 	ClusterRole.Type(),
 	RoleBinding.Type(),
 	Role.Type(),
+	PodPreset.Type(),
 }
 
 // Virtual lists the kinds that have a resource of their own but are answered, never stored: only Create makes sense.

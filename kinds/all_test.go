@@ -123,6 +123,9 @@ func roundTrip(t *testing.T, k *Type) {
 	js := json.NewSerializerWithOptions(json.DefaultMetaFactory, Scheme(), Scheme(), json.SerializerOptions{Strict: true})
 	pb := protobuf.NewSerializer(Scheme(), Scheme())
 	for name, s := range map[string]runtime.Serializer{"JSON": js, "protobuf": pb} {
+		if _, ok := o.(interface{ Marshal() ([]byte, error) }); !ok && name == "protobuf" {
+			continue // stored and sent as JSON, as custom resources are
+		}
 		raw, err := encode(s, o)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

@@ -39,6 +39,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/knarr/knarr/kinds/settings"
 )
 
 // Scheme knows every Go type Knarr decodes or encodes: all groups of k8s.io/api that are or will be served, the options of
@@ -80,6 +82,7 @@ var scheme = sync.OnceValue(func() *runtime.Scheme {
 		rbacv1beta1.AddToScheme,
 		schedulingv1.AddToScheme,
 		storagev1.AddToScheme,
+		settings.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			panic(fmt.Sprintf("kinds: build the scheme: %v", err))

@@ -99,12 +99,9 @@ func (t *tree) isArchive(s source) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	plain, c, err := layer.Decompress(f)
+	plain, _, err := layer.Decompress(f)
 	if err != nil {
-		if c == layer.XZ {
-			return false, err
-		}
-		return false, nil
+		return false, nil // not what its first bytes say: a file like any other
 	}
 	defer plain.Close()
 	_, err = tar.NewReader(plain).Next()

@@ -24,7 +24,7 @@ const (
 	Gzip  Compression = "gzip"
 	Zstd  Compression = "zstd"
 	Bzip2 Compression = "bzip2"
-	XZ    Compression = "xz" // known, not readable
+	XZ    Compression = "xz"
 )
 
 var magics = [...]struct {
@@ -81,6 +81,9 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 	if c.src.err != nil {
 		return n, c.src.err
 	}
+	if errors.Is(err, errs.TooLarge) || errors.Is(err, errs.Unsupported) {
+		return n, err
+	}
 	return n, errs.New(errs.Invalid, "malformed %s: %w", c.how, err)
 }
 
@@ -107,7 +110,11 @@ func decompress(br *bufio.Reader) (io.ReadCloser, Compression, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(br)), c, nil
 	case XZ:
-		return nil, c, errs.New(errs.Unsupported, "xz compression is not supported; use gzip, zstd or bzip2")
+		z, err := newXZReader(br)
+		if err != nil {
+			return nil, c, errs.New(errs.Invalid, "malformed xz: %w", err)
+		}
+		return z, c, nil
 	}
 	return io.NopCloser(br), c, nil
 }

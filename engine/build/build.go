@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
 )
@@ -31,10 +33,23 @@ type RunStep struct {
 	Dir         string   // absolute working directory, exists in the rootfs
 	User        string   // "user[:group]" as the image says it, "" for root
 	Hostname    string
-	NetworkMode string    // "default", "none" or "host"
+	NetworkMode string // "default", "none" or "host"
+	Mounts      []StepMount
+	ExtraHosts  []string // "host:ip"
+	ShmSize     int64    // bytes; 0: 64 MiB
+	Limits      Limits
 	Stdin       io.Reader // nil: /dev/null
 	Stdout      io.Writer
 	Stderr      io.Writer
+}
+
+// Limits bound what a RUN may use; zero is no limit.
+type Limits struct {
+	CPUShares, CPUPeriod   int64 // periods in µs
+	CPUQuota               int64 // µs
+	CpusetCpus, CpusetMems string
+	Memory, MemorySwap     int64 // bytes; MemorySwap -1 = unlimited
+	Ulimits                []specs.POSIXRlimit
 }
 
 // Config of a Builder.
@@ -46,14 +61,17 @@ type Config struct {
 }
 
 // Builder builds images. It may run several builds at once.
-type Builder struct{ cfg Config }
+type Builder struct {
+	cfg    Config
+	caches *cacheUsers // of the folders of cache mounts
+}
 
 // New checks nothing on disk and starts nothing.
 func New(cfg Config) *Builder {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Builder{cfg: cfg}
+	return &Builder{cfg: cfg, caches: newCacheUsers()}
 }
 
 // Request is one build.
@@ -71,7 +89,16 @@ type Request struct {
 	NoCache    bool
 	Pull       bool // ask the registry for newer base images even if they are here
 	PullWith   image.PullOptions
-	Progress   io.Writer // classic builder's text; nil for none
+	Progress   io.Writer   // classic builder's text; nil for none
+	Watch      func(Event) // what happens, as it happens, one at a time; nil for none
+
+	Secrets    map[string][]byte // for RUN --mount=type=secret, by id
+	SSH        map[string]string // sockets of SSH agents on this machine, for RUN --mount=type=ssh, by id
+	Allow      []string          // rights that a RUN may ask for: "network.host"
+	CacheFrom  []string          // images whose steps count as cached
+	ExtraHosts []string          // for RUN: "host:ip"
+	ShmSize    int64             // for RUN
+	Limits     Limits            // of each RUN
 }
 
 // Folders of a Builder.
@@ -124,7 +151,7 @@ func (b *Builder) Build(ctx context.Context, r Request) (image.Image, error) {
 	if r.Network == "" {
 		r.Network = "default"
 	}
-	for _, d := range []string{cacheDir, workDir} {
+	for _, d := range []string{cacheDir, workDir, mountsDir} {
 		if err := os.MkdirAll(filepath.Join(b.cfg.Dir, d), 0o700); err != nil {
 			return image.Image{}, err
 		}
@@ -134,8 +161,12 @@ func (b *Builder) Build(ctx context.Context, r Request) (image.Image, error) {
 		return image.Image{}, err
 	}
 	defer b.cfg.Images.Lease()()
-	e := &execution{b: b, req: r, work: work, id: strings.ToLower(rand.Text()[:12])}
+	e := &execution{b: b, req: r, work: work, id: strings.ToLower(rand.Text()[:12]), text: newText(r.Progress),
+		stages: map[int]*pending{}, bases: map[string]image.Image{}, used: map[string]bool{}}
 	defer e.close()
+	if e.epoch, err = parseEpoch(r.Args); err != nil {
+		return image.Image{}, err
+	}
 	return e.run(ctx)
 }
 

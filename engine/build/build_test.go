@@ -5,6 +5,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,9 +25,16 @@ import (
 
 // chrootRunner executes for real: this test binary starts again in its own mount namespace, gives the root file system a
 // /proc and a /dev, changes root and becomes the command.
-type chrootRunner struct{ runs int }
+type chrootRunner struct {
+	mu   sync.Mutex
+	runs int
+	last RunStep
+}
 
-const insideEnv = "KNARR_TEST_ROOTFS"
+const (
+	insideEnv = "KNARR_TEST_ROOTFS"
+	mountsEnv = "KNARR_TEST_MOUNTS"
+)
 
 func TestMain(m *testing.M) {
 	if root := os.Getenv(insideEnv); root != "" {
@@ -36,9 +45,22 @@ func TestMain(m *testing.M) {
 }
 
 func inside(root, dir string, args []string) error {
+	var mounts []StepMount
+	err := json.Unmarshal([]byte(os.Getenv(mountsEnv)), &mounts)
 	os.Unsetenv(insideEnv)
-	if err := errors.Join(
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+	os.Unsetenv(mountsEnv)
+	err = errors.Join(err, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	for _, m := range mounts {
+		if m.Source == "" {
+			err = errors.Join(err, unix.Mount("tmpfs", root+m.Target, "tmpfs", 0, ""))
+			continue
+		}
+		err = errors.Join(err, unix.Mount(m.Source, root+m.Target, "", unix.MS_BIND, ""))
+		if m.ReadOnly {
+			err = errors.Join(err, unix.Mount("", root+m.Target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		}
+	}
+	if err := errors.Join(err,
 		unix.Mount("proc", root+"/proc", "proc", 0, ""),
 		unix.Mount("tmpfs", root+"/dev", "tmpfs", 0, ""),
 		os.Symlink("/proc/self/fd/0", root+"/dev/stdin"),
@@ -53,11 +75,18 @@ func inside(root, dir string, args []string) error {
 }
 
 func (c *chrootRunner) Run(ctx context.Context, s RunStep) (int, error) {
+	c.mu.Lock()
 	c.runs++
+	c.last = s
+	c.mu.Unlock()
+	mounts, err := json.Marshal(s.Mounts)
+	if err != nil {
+		return 0, err
+	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{s.Dir}, s.Args...)...)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = append(slices.Clone(s.Env), insideEnv+"="+s.Rootfs), s.Stdin, s.Stdout, s.Stderr
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = append(slices.Clone(s.Env), insideEnv+"="+s.Rootfs, mountsEnv+"="+string(mounts)), s.Stdin, s.Stdout, s.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil

@@ -30,6 +30,14 @@ func cacheKey(parent digest.Digest, parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// key identifies a step of the stage: the image so far, what the instruction depends on, and what dates it would give.
+func (r *stageRun) key(parts ...string) string {
+	if r.e.epoch != nil {
+		parts = append(parts, "epoch "+r.e.epoch.String())
+	}
+	return cacheKey(r.img.ID, parts...)
+}
+
 // configHash tells configs apart that the text of an instruction does not.
 func (r *stageRun) configHash() string {
 	data, err := json.Marshal(r.cfg.Config)
@@ -60,7 +68,7 @@ func (r *stageRun) cached(key string) bool {
 		return false
 	}
 	r.img, r.cfg = img, cloneSpec(img.Config)
-	r.e.printf(" ---> Using cache\n")
+	r.tell(Event{Kind: Cached, Image: img.ID})
 	return true
 }
 

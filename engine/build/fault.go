@@ -46,17 +46,39 @@ func (g Graph) place(line int) string {
 	return fmt.Sprintf("%s:%d", g.File, line)
 }
 
-// quote shows the line under a message.
-func (g Graph) quote(line int) string {
+// around is how many lines are shown before and after the one that is meant.
+const around = 2
+
+// quote shows the line under a message, with the lines around it.
+func (g Graph) quote(line int) string { return g.quoteRange(line, line) }
+
+func (g Graph) quoteRange(line, end int) string {
 	if line < 1 || line > len(g.lines) {
 		return ""
 	}
-	return fmt.Sprintf("\n  %3d | %s", line, strings.TrimRight(g.lines[line-1], "\r"))
+	var b strings.Builder
+	last := len(g.lines)
+	if g.lines[last-1] == "" { // what follows the last line's end
+		last--
+	}
+	end = min(end, line+20) // of a long here-document the beginning
+	for n := max(1, line-around); n <= min(last, end+around); n++ {
+		mark := "   "
+		if n >= line && n <= end {
+			mark = ">>>"
+		}
+		text := strings.TrimRight(g.lines[n-1], "\r")
+		if len(text) > 200 {
+			text = strings.ToValidUTF8(text[:200], "") + "…"
+		}
+		fmt.Fprintf(&b, "\n  %3d | %s %s", n, mark, text)
+	}
+	return b.String()
 }
 
 // at places an error of a running step.
 func (g Graph) at(s Step, err error) error {
-	return fmt.Errorf("%s: %w%s", g.place(s.Line), err, g.quote(s.Line))
+	return fmt.Errorf("%s: %w%s", g.place(s.Line), err, g.quoteRange(s.Line, s.EndLine))
 }
 
 // lineOf finds the line that the parser put into an error.

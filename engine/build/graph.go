@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
@@ -26,6 +27,7 @@ type Graph struct {
 
 	// MetaArgs are the ARGs before the first FROM with their values: a stage's own ARG of the same name takes it over.
 	MetaArgs map[string]string
+	Advice   []Advice // build checks
 	lines    []string
 }
 
@@ -51,7 +53,8 @@ type Step struct {
 	Line, EndLine int
 	Text          string // the instruction as written, continuation lines joined
 	Cmd           instructions.Command
-	From          *Base // of a COPY --from
+	From          *Base   // of a COPY --from
+	Mounts        []*Base // what each --mount of a RUN is from; nil for the build context, or nothing
 }
 
 // Args are the values Compile looks at beside the text.
@@ -80,10 +83,25 @@ func Compile(source []byte, a Args) (Graph, error) {
 	}
 	c.graph.Escape = res.EscapeToken
 	c.lex = shell.NewLex(res.EscapeToken)
+	if c.checks, err = newChecks(source); err != nil {
+		c.fault(1, err)
+		return c.graph, c.faults.err(c.graph)
+	}
 	for _, n := range res.AST.Children {
 		c.node(n)
 	}
 	c.finish()
+	for _, w := range res.Warnings {
+		if w.Location != nil {
+			c.checks.Run(&linter.RuleNoEmptyContinuation, []parser.Range{*w.Location}, linter.RuleNoEmptyContinuation.Format())
+		}
+	}
+	if c.graph.Advice, err = c.checks.finish(); err != nil {
+		c.fault(0, err)
+		for _, a := range c.graph.Advice {
+			c.fault(a.Line, fmt.Errorf("%s: %s", a.Rule, a.Text))
+		}
+	}
 	return c.graph, c.faults.err(c.graph)
 }
 
@@ -94,12 +112,13 @@ type compiler struct {
 	graph  Graph
 	lex    *shell.Lex
 	faults faults
+	checks *checks
 }
 
 func (c *compiler) fault(line int, err error) { c.faults = append(c.faults, fault{line, err}) }
 
 func (c *compiler) node(n *parser.Node) {
-	v, err := instructions.ParseInstruction(n)
+	v, err := instructions.ParseInstructionWithLinter(n, c.checks.Linter)
 	if err != nil {
 		c.fault(n.StartLine, plainError(err))
 		if strings.EqualFold(n.Value, "FROM") { // so that what follows is not faulted for having no stage
@@ -107,6 +126,7 @@ func (c *compiler) node(n *parser.Node) {
 		}
 		return
 	}
+	c.checks.instruction(n, v)
 	step := Step{Line: n.StartLine, EndLine: n.EndLine, Text: strings.TrimSpace(n.Original)}
 	switch v := v.(type) {
 	case *instructions.Stage:
@@ -132,7 +152,8 @@ func (c *compiler) stage(v *instructions.Stage, step Step) {
 		c.fault(step.Line, fmt.Errorf("base name (%s) should not be blank", v.BaseName))
 	}
 	if v.Name != "" && c.find(v.Name) >= 0 {
-		c.fault(step.Line, fmt.Errorf("stage name %q is used twice", v.Name))
+		at := []parser.Range{{Start: parser.Position{Line: step.Line}}}
+		c.checks.Run(&linter.RuleDuplicateStageName, at, linter.RuleDuplicateStageName.Format(v.Name))
 	}
 	st.Base = c.base(base)
 }
@@ -170,27 +191,40 @@ func (c *compiler) command(step Step) {
 	if err := checkInstruction(step.Cmd); err != nil {
 		c.fault(step.Line, err)
 	}
-	if cp, ok := step.Cmd.(*instructions.CopyCommand); ok && cp.From != "" {
-		step.From = c.copyFrom(step, cp.From)
+	switch cmd := step.Cmd.(type) {
+	case *instructions.CopyCommand:
+		if cmd.From != "" {
+			step.From = c.from(step, "COPY --from", cmd.From)
+		}
+	case *instructions.RunCommand:
+		for _, m := range instructions.GetMounts(cmd) {
+			var b *Base
+			if m.From != "" {
+				b = c.from(step, "RUN --mount from", m.From)
+			}
+			step.Mounts = append(step.Mounts, b)
+		}
 	}
 	st := &c.graph.Stages[len(c.graph.Stages)-1]
 	st.Steps = append(st.Steps, step)
 }
 
-func (c *compiler) copyFrom(step Step, from string) *Base {
+// from finds what a name or index in an instruction's option means. what is the option, for messages.
+func (c *compiler) from(step Step, what, from string) *Base {
 	cur := len(c.graph.Stages) - 1
 	if i, err := strconv.Atoi(from); err == nil {
 		if i < 0 || i >= cur {
-			c.fault(step.Line, fmt.Errorf("COPY --from=%s: no earlier stage has this index", from))
+			c.fault(step.Line, fmt.Errorf("%s=%s: no earlier stage has this index", what, from))
 			return &Base{Stage: -1}
 		}
 		return &Base{Stage: i}
 	}
 	b := c.base(from)
-	if b.Stage == cur {
-		c.fault(step.Line, fmt.Errorf("COPY --from=%s: a stage cannot copy from itself", from))
+	if !b.Scratch && b.Image == "" && b.Stage == cur {
+		c.fault(step.Line, fmt.Errorf("%s=%s: a stage cannot copy from itself", what, from))
+		return &Base{Stage: -1}
 	}
-	if b.Scratch {
+	if b.Scratch && strings.HasPrefix(what, "COPY") {
 		c.fault(step.Line, fmt.Errorf("COPY --from=scratch: scratch has no files"))
 	}
 	return &b
@@ -273,15 +307,27 @@ func (c *compiler) need(i int, set map[int]bool) {
 		return
 	}
 	set[i] = true
-	st := c.graph.Stages[i]
-	if !st.Base.Scratch && st.Base.Image == "" {
-		c.need(st.Base.Stage, set)
+	for _, dep := range c.graph.uses(c.graph.Stages[i]) {
+		c.need(dep, set)
 	}
-	for _, s := range st.Steps {
-		if s.From != nil && s.From.Image == "" {
-			c.need(s.From.Stage, set)
+}
+
+// uses lists the stages that a stage names.
+func (g Graph) uses(st Stage) []int {
+	var out []int
+	add := func(b *Base) {
+		if b != nil && !b.Scratch && b.Image == "" && b.Stage >= 0 {
+			out = append(out, b.Stage)
 		}
 	}
+	add(&st.Base)
+	for _, s := range st.Steps {
+		add(s.From)
+		for _, m := range s.Mounts {
+			add(m)
+		}
+	}
+	return out
 }
 
 // Count is the number of steps that will be run, FROMs included.

@@ -126,7 +126,7 @@ func (c copying) run(ctx context.Context, r *stageRun, s Step) error {
 	}
 	dest := r.path(c.sd.DestPath)
 	text := fmt.Sprintf("%s %s in %s", c.name, contentName(content), c.sd.DestPath)
-	key := cacheKey(r.img.ID, c.name, dest, strconv.FormatBool(endsInDir(c.sd.DestPath)), c.chown, c.chmod, content, fmt.Sprint(c.sd.SourceContents))
+	key := r.key(c.name, dest, strconv.FormatBool(endsInDir(c.sd.DestPath)), c.chown, c.chmod, content, fmt.Sprint(c.sd.SourceContents))
 	return r.filesystem(ctx, key, text, image.InitFiles{None: true}, func(_, rootDir string) error {
 		root, err := inroot.Open(rootDir)
 		if err != nil {

@@ -40,7 +40,7 @@ func runArg(ctx context.Context, r *stageRun, s Step) error {
 			word += "=" + *kv.Value
 		}
 		words = append(words, word)
-		r.e.used[kv.Key] = true
+		r.e.use(kv.Key)
 		if v, ok := r.argValue(kv); ok {
 			r.args[kv.Key] = v
 		}

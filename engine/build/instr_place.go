@@ -19,7 +19,7 @@ import (
 func runWorkdir(ctx context.Context, r *stageRun, s Step) error {
 	dir := r.path(s.Cmd.(*instructions.WorkdirCommand).Path)
 	r.cfg.Config.WorkingDir = dir
-	key := cacheKey(r.img.ID, "WORKDIR", dir)
+	key := r.key("WORKDIR", dir)
 	return r.filesystem(ctx, key, "WORKDIR "+dir, image.InitFiles{None: true}, func(_, rootDir string) error {
 		root, err := inroot.Open(rootDir)
 		if err != nil {

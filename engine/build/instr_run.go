@@ -25,9 +25,6 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 func checkRun(cmd instructions.Command) error {
 	c := cmd.(*instructions.RunCommand)
-	if len(instructions.GetMounts(c)) > 0 {
-		return errs.New(errs.Unsupported, "RUN --mount is not supported")
-	}
 	if instructions.GetSecurity(c) == "insecure" {
 		return errs.New(errs.Unsupported, "RUN --security=insecure is not supported: builds have no more rights than containers")
 	}
@@ -46,18 +43,33 @@ func runRun(ctx context.Context, r *stageRun, s Step) error {
 	if len(args) == 0 {
 		return errs.New(errs.Invalid, "RUN without a command")
 	}
-	network := r.network(c)
-	env := append(envList(r.args), r.cfg.Config.Env...)
+	network, err := r.network(c)
+	if err != nil {
+		return err
+	}
+	mounts, mountKey, err := r.readMounts(ctx, c, s)
+	if err != nil {
+		return err
+	}
+	defer mounts.close()
 	text := "RUN " + strings.Join(args, " ")
 	if len(r.args) > 0 { // Docker's notation: which build arguments the command saw
 		text = fmt.Sprintf("RUN |%d %s %s", len(r.args), strings.Join(envList(r.args), " "), strings.Join(args, " "))
 	}
-	key := cacheKey(r.img.ID, "RUN", fmt.Sprintf("%q", args), fmt.Sprintf("%q", envList(r.args)), stdin, network)
+	key := r.key("RUN", fmt.Sprintf("%q", args), fmt.Sprintf("%q", envList(r.args)), stdin, network, fmt.Sprintf("%q", mountKey), fmt.Sprintf("%q", r.e.req.ExtraHosts))
+	if r.cached(key) {
+		return nil
+	}
+	if err := mounts.prepare(ctx); err != nil {
+		return err
+	}
 	files := image.InitFiles{Hosts: []byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"), ResolvConf: hostResolvConf(network)}
+	mounts.initFiles(&files)
 	return r.filesystem(ctx, key, text, files, func(snap, root string) error {
-		r.e.printf(" ---> Running in %s\n", snap)
-		step := RunStep{Key: snap, Rootfs: root, Args: args, Env: r.runEnv(env), Dir: r.path("."), User: r.cfg.Config.User,
-			Hostname: snap, NetworkMode: network, Stdout: r.e.req.Progress, Stderr: r.e.req.Progress}
+		r.tell(Event{Kind: Running, Text: snap})
+		step := RunStep{Key: snap, Rootfs: root, Args: args, Env: r.runEnv(append(envList(r.args), r.cfg.Config.Env...), mounts.env), Dir: r.path("."), User: r.cfg.Config.User,
+			Hostname: snap, NetworkMode: network, Stdout: output{r, false}, Stderr: output{r, true}, Mounts: mounts.list,
+			ExtraHosts: r.e.req.ExtraHosts, ShmSize: r.e.req.ShmSize, Limits: r.e.req.Limits}
 		if stdin != "" {
 			step.Stdin = strings.NewReader(stdin)
 		}
@@ -68,7 +80,7 @@ func runRun(ctx context.Context, r *stageRun, s Step) error {
 		if code != 0 {
 			return &ExitError{Command: strings.Join(args, " "), Code: code}
 		}
-		r.e.printf("Removing intermediate container %s\n", snap)
+		r.tell(Event{Kind: Note, Text: "Removing intermediate container " + snap + "\n"})
 		return nil
 	})
 }
@@ -86,20 +98,30 @@ func (e *ExitError) Error() string {
 // Is makes it the requester's fault: the daemon did what it was told.
 func (e *ExitError) Is(target error) bool { return target == errs.Invalid }
 
-// network is the step's own choice, else the request's.
-func (r *stageRun) network(c *instructions.RunCommand) string {
-	if slices.Contains(c.FlagsUsed, "network") {
-		return instructions.GetNetwork(c)
+// network is the step's own choice, else the request's. The host's network is the requester's to give, not the Dockerfile's.
+func (r *stageRun) network(c *instructions.RunCommand) (string, error) {
+	req := &r.e.req
+	if !slices.Contains(c.FlagsUsed, "network") {
+		return req.Network, nil
 	}
-	return r.e.req.Network
+	n := instructions.GetNetwork(c)
+	if n == "host" && req.Network != "host" && !slices.Contains(req.Allow, "network.host") {
+		return "", errs.New(errs.Denied, "RUN --network=host needs a right that this build was not given: build with --allow network.host or --network host")
+	}
+	return n, nil
 }
 
 // runEnv completes the environment: PATH and the predefined arguments, unless the image or an ARG has them.
-func (r *stageRun) runEnv(env []string) []string {
+func (r *stageRun) runEnv(env, extra []string) []string {
 	has := func(name string) bool {
 		return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 	}
 	out := slices.Clone(env)
+	for _, kv := range extra {
+		if name, _, _ := strings.Cut(kv, "="); !has(name) {
+			out = append(out, kv)
+		}
+	}
 	if !has("PATH") {
 		out = append([]string{defaultPath}, out...)
 	}

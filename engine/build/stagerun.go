@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -27,18 +26,25 @@ type stageRun struct {
 	cfg  image.Spec        // its config, which steps change before it is stored
 	args map[string]string // ARGs declared so far that have a value
 	lex  *shell.Lex
+
+	step, line int    // that runs
+	place      string // of the step in the stage: "2/4"
 }
 
-func (e *execution) newStageRun(st Stage, base image.Image) *stageRun {
-	r := &stageRun{e: e, st: st, img: base, cfg: cloneSpec(base.Config), args: map[string]string{}, lex: shell.NewLex(e.graph.Escape)}
+func (e *execution) newStageRun(st Stage) *stageRun {
+	return &stageRun{e: e, st: st, args: map[string]string{}, lex: shell.NewLex(e.graph.Escape)}
+}
+
+// start makes base the image so far.
+func (r *stageRun) start(base image.Image) {
+	r.img, r.cfg = base, cloneSpec(base.Config)
 	if base.ID == "" {
-		p := strings.Split(e.targetPlatform(), "/")
+		p := strings.Split(r.e.targetPlatform(), "/")
 		r.cfg.OS, r.cfg.Architecture = p[0], p[min(1, len(p)-1)]
 		if len(p) > 2 {
 			r.cfg.Variant = p[2]
 		}
 	}
-	return r
 }
 
 // cloneSpec copies what steps change, so that the store's image stays as it is.
@@ -101,11 +107,11 @@ func (r *stageRun) path(p string) string {
 
 // metadata stores an image with the changed config and the same layers. text becomes the history entry.
 func (r *stageRun) metadata(ctx context.Context, text string) error {
-	key := cacheKey(r.img.ID, "metadata", text, r.configHash())
+	key := r.key("metadata", text, r.configHash())
 	if r.cached(key) {
 		return nil
 	}
-	now := time.Now().UTC()
+	now := r.e.now()
 	sp := cloneSpec(r.cfg)
 	sp.Created = &now
 	sp.History = append(sp.History, ocispec.History{Created: &now, CreatedBy: text, EmptyLayer: true})
@@ -124,16 +130,22 @@ func (r *stageRun) filesystem(ctx context.Context, key, text string, files image
 	store := r.e.b.cfg.Images
 	snap := r.e.nextKey()
 	files.Volatile = true // a build that a power cut ends is begun anew
-	if _, err := store.Prepare(ctx, snap, r.img, files); err != nil {
+	rw, err := store.Prepare(ctx, snap, r.img, files)
+	if err != nil {
 		return err
 	}
-	if err := r.e.mounted(snap, change); err != nil {
+	err = r.e.mounted(snap, change)
+	if err == nil && r.e.epoch != nil {
+		err = clampTimes(rw.RW, *r.e.epoch)
+	}
+	if err != nil {
 		if rerr := store.RemoveSnapshot(snap); rerr != nil {
 			r.e.b.cfg.Log.Warn("build: cannot remove a snapshot", "key", snap, "err", rerr)
 		}
 		return err
 	}
-	img, err := store.CommitSnapshot(ctx, snap, image.CommitOptions{Spec: &r.cfg, CreatedBy: text, Cache: true, Consume: true})
+	now := r.e.now()
+	img, err := store.CommitSnapshot(ctx, snap, image.CommitOptions{Spec: &r.cfg, CreatedBy: text, Cache: true, Consume: true, Created: &now})
 	if err != nil {
 		return err
 	}
@@ -141,6 +153,8 @@ func (r *stageRun) filesystem(ctx context.Context, key, text string, files image
 }
 
 func (e *execution) nextKey() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.serial++
 	return fmt.Sprintf("%s%s-%d", keyPrefix, e.id, e.serial)
 }
@@ -168,5 +182,6 @@ func (e *execution) mountPoint() (string, error) { return os.MkdirTemp(e.work, "
 // advance makes img the stage's image and remembers it for the next build.
 func (r *stageRun) advance(key string, img image.Image) error {
 	r.img, r.cfg = img, cloneSpec(img.Config)
+	r.tell(Event{Kind: Done, Image: img.ID})
 	return r.e.b.remember(key, img.ID)
 }

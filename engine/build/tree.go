@@ -124,6 +124,8 @@ func (t *tree) ignore(dockerfile string) error {
 type source struct {
 	name  string // in the tree, relative, links resolved only where they lead the way
 	nodes []node // itself first, with rel "", then its content, parents before children
+
+	skipped bool // .dockerignore takes out something below it
 }
 
 // node is one file of a source.
@@ -243,7 +245,7 @@ func (t *tree) collect(name string) (source, bool, error) {
 		return src, false, err
 	}
 	defer d.Close()
-	below, err := t.list(d, name, "", info)
+	below, err := t.list(d, name, "", info, &src.skipped)
 	if err != nil {
 		return src, false, err
 	}
@@ -273,7 +275,7 @@ func (t *tree) excluded(name string, parent *patternmatcher.MatchInfo) (bool, *p
 }
 
 // list walks a directory. An excluded directory appears only if something in it is included again.
-func (t *tree) list(d *inroot.Dir, name, rel string, info *patternmatcher.MatchInfo) ([]node, error) {
+func (t *tree) list(d *inroot.Dir, name, rel string, info *patternmatcher.MatchInfo, skipped *bool) ([]node, error) {
 	names, err := layer.ReadNames(d)
 	if err != nil {
 		return nil, err
@@ -289,6 +291,7 @@ func (t *tree) list(d *inroot.Dir, name, rel string, info *patternmatcher.MatchI
 		if err != nil {
 			return nil, err
 		}
+		*skipped = *skipped || skip
 		self := node{rel: sub, mode: st.Mode, size: st.Size}
 		if !self.isDir() {
 			if !skip {
@@ -299,7 +302,7 @@ func (t *tree) list(d *inroot.Dir, name, rel string, info *patternmatcher.MatchI
 		if skip && !t.exclude.Exclusions() {
 			continue
 		}
-		below, err := t.listBelow(d, n, full, sub, childInfo)
+		below, err := t.listBelow(d, n, full, sub, childInfo, skipped)
 		if err != nil {
 			return nil, err
 		}
@@ -310,11 +313,11 @@ func (t *tree) list(d *inroot.Dir, name, rel string, info *patternmatcher.MatchI
 	return out, nil
 }
 
-func (t *tree) listBelow(d *inroot.Dir, n, full, rel string, info *patternmatcher.MatchInfo) ([]node, error) {
+func (t *tree) listBelow(d *inroot.Dir, n, full, rel string, info *patternmatcher.MatchInfo, skipped *bool) ([]node, error) {
 	sub, err := d.SubNoFollow(n)
 	if err != nil {
 		return nil, err
 	}
 	defer sub.Close()
-	return t.list(sub, full, rel, info)
+	return t.list(sub, full, rel, info, skipped)
 }

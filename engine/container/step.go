@@ -104,7 +104,7 @@ func (e *Engine) placeStep(ctx context.Context, run string, step build.RunStep) 
 			return p, err
 		}
 	}
-	n := netFiles{hostname: step.Hostname, hostNet: step.NetworkMode == "host"}
+	n := netFiles{hostname: step.Hostname, hostNet: step.NetworkMode == "host", hosts: step.ExtraHosts}
 	if step.NetworkMode != "host" && step.NetworkMode != "none" {
 		ep, err := e.cfg.Networks.Attach(ctx, network.Attachment{Network: DefaultNetwork, Sandbox: step.Key, NetnsPath: p.netns})
 		if err != nil {
@@ -127,8 +127,29 @@ func (e *Engine) planStep(step build.RunStep, at place) (Plan, error) {
 	}
 	var config image.ContainerConfig
 	config.Env, config.WorkingDir = step.Env, step.Dir
-	return Plan{Config: config, Args: step.Args, User: user, Home: home, Hostname: at.hostname, Rootfs: step.Rootfs, Files: at.files,
+	spec := Spec{ShmSize: step.ShmSize, Resources: stepResources(step.Limits)}
+	return Plan{Spec: spec, Mounts: stepMounts(step.Mounts), Config: config, Args: step.Args, User: user, Home: home, Hostname: at.hostname, Rootfs: step.Rootfs, Files: at.files,
 		Namespaces: at.namespaces, Cgroup: "/" + e.cfg.Name + "/" + step.Key, Bounding: e.bounding, SwapLimit: e.swap, Seccomp: e.profiles.Profile}, nil
+}
+
+func stepResources(l build.Limits) Resources {
+	return Resources{CPUShares: uint64(max(0, l.CPUShares)), CPUPeriod: uint64(max(0, l.CPUPeriod)), CPUQuota: l.CPUQuota, CpusetCpus: l.CpusetCpus, CpusetMems: l.CpusetMems,
+		Memory: l.Memory, MemorySwap: l.MemorySwap, Ulimits: l.Ulimits}
+}
+
+func stepMounts(list []build.StepMount) []MountPoint {
+	var out []MountPoint
+	for _, m := range list {
+		p := MountPoint{Type: "bind", Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+		if m.Source == "" {
+			p.Type, p.Options = "tmpfs", []string{"exec", "mode=1777"}
+			if m.Size > 0 {
+				p.Options = append(p.Options, fmt.Sprintf("size=%d", m.Size))
+			}
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // dismantleStep undoes Run, also for a step that a crash of the daemon cut off.

@@ -27,10 +27,11 @@ type CommitOptions struct {
 	Config    *ContainerConfig // nil: the parent's
 	Spec      *Spec            // in place of Config: the whole config, to which RootFS, Created and a history entry are added
 	Author    string
-	Message   string // history comment
-	CreatedBy string // history created_by
-	Name      string // "" for none
-	Cache     bool   // a build step's result
+	Message   string     // history comment
+	CreatedBy string     // history created_by
+	Name      string     // "" for none
+	Cache     bool       // a build step's result
+	Created   *time.Time // nil: now
 	// Consume moves the read-write layer into the image instead of copying it. The snapshot must be unmounted, and is gone after.
 	Consume bool
 }
@@ -115,6 +116,9 @@ func (s *Store) commit(ctx context.Context, key string, o CommitOptions) (Image,
 		sp = *o.Spec
 	}
 	now := time.Now().UTC()
+	if o.Created != nil {
+		now = *o.Created
+	}
 	sp.Created = &now
 	if o.Author != "" || o.Spec == nil {
 		sp.Author = o.Author

@@ -45,6 +45,14 @@ func (s *Store) MountReadOnly(img Image, target string) error {
 	return nil
 }
 
+// MountOver mounts an overlay of one lower folder, and what is written over it, on target. All are host folders of the caller.
+func (s *Store) MountOver(lower, upper, work, target string) error {
+	if err := mountOverlay(overlay{lower: []string{lower}, upper: upper, work: work}, target); err != nil {
+		return fmt.Errorf("mount over %s: %w", lower, err)
+	}
+	return nil
+}
+
 // Unmount undoes Mount; a target that is not mounted, or not there, is no error. A busy one is detached at once and goes
 // when its last user does.
 func (s *Store) Unmount(target string) error {

@@ -68,7 +68,7 @@ func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, e
 		return nil, err
 	}
 	e.builder = build.New(build.Config{
-		Dir: filepath.Join(dir, "build"), Images: e.images, Run: e.containers.BuildRunner(), Log: log,
+		Dir: filepath.Join(dir, "build"), Images: e.images, Run: e.containers.BuildRunner(), Log: log, CacheBytes: 10 << 30,
 	})
 	return e, e.builder.Recover()
 }

@@ -58,6 +58,8 @@ type Config struct {
 	Images *image.Store
 	Run    Runner       // nil: RUN instructions are refused
 	Log    *slog.Logger // nil: slog.Default
+
+	CacheBytes int64 // what the folders of cache mounts may take; 0: no bound
 }
 
 // Builder builds images. It may run several builds at once.
@@ -163,6 +165,7 @@ func (b *Builder) Build(ctx context.Context, r Request) (image.Image, error) {
 	defer b.cfg.Images.Lease()()
 	e := &execution{b: b, req: r, work: work, id: strings.ToLower(rand.Text()[:12]), text: newText(r.Progress),
 		stages: map[int]*pending{}, bases: map[string]image.Image{}, used: map[string]bool{}}
+	defer b.boundMounts()
 	defer e.close()
 	if e.epoch, err = parseEpoch(r.Args); err != nil {
 		return image.Image{}, err

@@ -214,7 +214,7 @@ func TestReproducible(t *testing.T) {
 	r := Request{ContextDir: w.context(map[string]string{"f": "x"}), NoCache: true, Args: map[string]string{"SOURCE_DATE_EPOCH": "1000000000"},
 		Source: []byte("FROM busybox\nRUN mkdir -p /d/e && echo x > /d/e/f && rm /bin/ls && ln -s x /d/l\nCOPY f /g/\nWORKDIR /w\nENV a=b\n"), Labels: map[string]string{"l": "1"}}
 	one := w.build(r)
-	time.Sleep(1100 * time.Millisecond) // dates in layers are whole seconds
+	<-time.After(1100 * time.Millisecond) // dates in layers are whole seconds
 	two := w.build(r)
 	if one.ID != two.ID || one.Config.Created.Unix() != 1e9 {
 		t.Errorf("%s %v\n%s %v", one.ID, one.Layers, two.ID, two.Layers)

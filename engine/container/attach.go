@@ -135,6 +135,9 @@ func (c *entry) failPending(err error) {
 // replay writes what the log has up to a moment.
 func (e *Engine) replay(ctx context.Context, c *entry, s Streams, until time.Time) error {
 	var failed error
+	if c.record().Spec.NoLog {
+		return nil
+	}
 	o := LogOptions{Stdout: s.Stdout != nil, Stderr: s.Stderr != nil, Until: until, Tail: -1}
 	err := e.readLog(ctx, c, o, func(l LogLine) bool {
 		to := s.Stdout

@@ -61,3 +61,12 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (image
 	e.emit(c, "commit", map[string]string{"comment": o.Message, "imageID": string(img.ID)})
 	return img, nil
 }
+
+// Layers answers where the container's root file system lies on the host.
+func (e *Engine) Layers(ref string) (image.Snapshot, error) {
+	c, err := e.find(ref)
+	if err != nil {
+		return image.Snapshot{}, err
+	}
+	return e.cfg.Images.Snapshot(c.key())
+}

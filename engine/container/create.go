@@ -50,7 +50,10 @@ func (e *Engine) Create(ctx context.Context, s Spec) (Container, error) {
 	defer c.op.Unlock()
 	c.rec.Version, c.rec.ID, c.rec.Created = formatVersion, c.id, time.Now()
 	c.rec.ImageID, c.rec.Config, c.rec.Args, c.rec.StopSignal = img.ID, merged, args, stop
-	c.rec.LogPath = cmp.Or(s.LogPath, filepath.Join(c.dir, "log"))
+	if !s.NoLog {
+		c.rec.LogPath = cmp.Or(s.LogPath, filepath.Join(c.dir, "log"))
+	}
+	c.rec.Networks = e.furtherNetworks(s)
 	c.st.State = Created
 	if err := e.furnish(ctx, c, img); err != nil {
 		e.expel(c)
@@ -61,6 +64,26 @@ func (e *Engine) Create(ctx context.Context, s Spec) (Container, error) {
 	e.mu.Unlock()
 	e.emit(c, "create", nil)
 	return c.view(), nil
+}
+
+// furtherNetworks answers s.Networks by name, without the main one.
+func (e *Engine) furtherNetworks(s Spec) map[string]NetworkSpec {
+	var out map[string]NetworkSpec
+	main := mainNetwork(record{Spec: s})
+	for ref, n := range s.Networks {
+		if net, err := e.cfg.Networks.Get(ref); err == nil { // else the start will say that there is none
+			ref = net.Name
+		}
+		if ref == main {
+			continue
+		}
+		if out == nil {
+			out = map[string]NetworkSpec{}
+		}
+		n.Mode = ref
+		out[ref] = n
+	}
+	return out
 }
 
 // admit gives a new container its ID and name. It is not listed before it is furnished.

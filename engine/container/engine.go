@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -182,6 +185,38 @@ func (e *Engine) all() []*entry {
 		out = append(out, c)
 	}
 	return out
+}
+
+// emitPlaces publishes that a run came to its networks and volumes, or left them.
+func (e *Engine) emitPlaces(c *entry, come bool, endpoints map[string]Endpoint) {
+	net, vol := "disconnect", "unmount"
+	if come {
+		net, vol = "connect", "mount"
+	}
+	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
+		attributes := map[string]string{"container": c.id, "name": name}
+		if n, err := e.cfg.Networks.Get(name); err == nil {
+			attributes["type"] = n.Driver
+		}
+		e.Publish(Event{Type: "network", Action: net, ID: endpoints[name].NetworkID, Attributes: attributes})
+	}
+	for _, m := range c.record().Mounts {
+		if m.Type != "volume" {
+			continue
+		}
+		attributes := map[string]string{"container": c.id, "driver": "local"}
+		if come {
+			attributes["destination"], attributes["propagation"], attributes["read/write"] = m.Target, m.Propagation, strconv.FormatBool(!m.ReadOnly)
+		}
+		e.Publish(Event{Type: "volume", Action: vol, ID: m.Name, Attributes: attributes})
+	}
+}
+
+// Note publishes that something was asked of a container that the engine itself does not tell: "attach", "top", "export".
+func (e *Engine) Note(ref, action string, attributes map[string]string) {
+	if c, err := e.find(ref); err == nil {
+		e.emit(c, action, attributes)
+	}
 }
 
 // emit publishes an event of a container.

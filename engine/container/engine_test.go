@@ -93,7 +93,7 @@ func TestStartErrorsHaveShellExitCodes(t *testing.T) {
 			t.Errorf("%s: %v, want code %d", program, err, want)
 		}
 		c, _ = w.Get(c.ID)
-		if c.State != Exited || c.ExitCode != want || c.Error == "" {
+		if c.State != Created || c.ExitCode != want || c.Error == "" || !c.StartedAt.IsZero() {
 			t.Errorf("%s: state %s, exit code %d, error %q", program, c.State, c.ExitCode, c.Error)
 		}
 	}
@@ -559,7 +559,7 @@ func TestEventsTellALife(t *testing.T) {
 			break
 		}
 	}
-	if want := []string{"create", "start", "die", "destroy"}; !slices.Equal(got, want) {
+	if want := []string{"create", "connect", "start", "die", "disconnect", "destroy"}; !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}
 }

@@ -5,6 +5,7 @@ package container
 import (
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/knarr/knarr/engine/shim"
@@ -76,8 +77,15 @@ func (c *entry) view() Container {
 		Created: r.Created, State: s.State, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt, ExitCode: s.ExitCode,
 		Signal: s.Signal, StopSignal: r.StopSignal, OOMKilled: s.OOMKilled, Error: s.Error, RestartCount: s.Restarts,
 		LogPath: r.LogPath, Rootfs: c.rootfs(), NetnsPath: s.Netns, Endpoints: maps.Clone(s.Endpoints), MountPoints: r.Mounts,
-		Health: c.health.view(),
+		Health: c.health.view(), Networks: maps.Clone(r.Networks),
 	}
+	if main := mainNetwork(r); r.Spec.Sandbox == "" && main != "" {
+		if v.Networks == nil {
+			v.Networks = map[string]NetworkSpec{}
+		}
+		v.Networks[main] = r.Spec.Network
+	}
+	v.ExecIDs = slices.Sorted(maps.Keys(c.execs))
 	if s.running() {
 		v.Pid = s.Pid
 	}

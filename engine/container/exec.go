@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -237,8 +238,10 @@ func (e *Engine) execWait(ctx context.Context, x *execution, p *shim.ExecProcess
 		delete(e.execs, x.id)
 		e.mu.Unlock()
 	}
-	e.emit(x.c, "exec_die", map[string]string{"execID": x.id})
+	e.emit(x.c, "exec_die", map[string]string{"execID": x.id, "exitCode": strconv.Itoa(x.exitCode())})
 }
+
+func (x *execution) exitCode() int { x.mu.Lock(); defer x.mu.Unlock(); return x.exit.Code }
 
 // execProcess is the process as the runtime wants it: the container's, but for what the ExecSpec says.
 func (e *Engine) execProcess(x *execution, rec record) (*specs.Process, error) {

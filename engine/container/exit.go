@@ -42,6 +42,7 @@ func (e *Engine) finish(ctx context.Context, c *entry, exit shim.Exit, waitErr e
 // loses no exit code: the monitor's record goes with the run folder, and by then ours is written. With policy it is also
 // asked what follows. The error is that of the clean-up alone; what it left is tried again at the next start or Open.
 func (e *Engine) conclude(ctx context.Context, c *entry, exit shim.Exit, why string, policy bool) error {
+	before := c.status()
 	follow := e.settle(c, policy, func(s *status) {
 		s.ExitCode, s.Signal, s.OOMKilled, s.Error, s.FinishedAt = exit.Code, exit.Signal, exit.OOMKilled, why, exit.ExitedAt
 	})
@@ -49,7 +50,10 @@ func (e *Engine) conclude(ctx context.Context, c *entry, exit shim.Exit, why str
 	if exit.OOMKilled {
 		e.emit(c, "oom", nil)
 	}
-	e.emit(c, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code)})
+	st := c.status()
+	ran := max(0, st.FinishedAt.Sub(st.StartedAt))
+	e.emit(c, "die", map[string]string{"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds()))})
+	e.emitPlaces(c, false, before.Endpoints)
 	c.announceExit()
 	follow()
 	return err

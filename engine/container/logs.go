@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+
+	"github.com/knarr/knarr/internal/errs"
 )
 
 // Logs yields the lines of the log. With Follow it ends when the run that was under way has exited and all is read, or with
@@ -15,6 +17,9 @@ import (
 func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions) iter.Seq2[LogLine, error] {
 	return func(yield func(LogLine, error) bool) {
 		c, err := e.find(ref)
+		if err == nil && c.record().Spec.NoLog {
+			err = errs.New(errs.Unsupported, "configured logging driver does not support reading")
+		}
 		if err == nil {
 			err = e.readLog(ctx, c, o, func(l LogLine) bool { return yield(l, nil) })
 		}

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"encoding/json"
 	"io"
 	"net/netip"
 	"time"
@@ -46,9 +47,13 @@ type Spec struct {
 	LogPath      string   // "" = the engine's own folder; the kubelet's pods log to /var/log/pods/…
 	LogMaxBytes  int64    // rotate past this; 0: never
 	LogMaxFiles  int      // log files kept in all; 0: 1
+	NoLog        bool     // keep nothing of what it writes
 	Sandbox      string   // ID of a Sandbox whose namespaces and network are joined; "" = none
 	CgroupParent string   // relative to the instance's own group, or absolute in the hierarchy; "" = the sandbox's, else the instance's group
 	Expose       []string // "80/tcp", besides the image's
+
+	Networks map[string]NetworkSpec // further ones, by name or ID; not of a Sandbox
+	Request  json.RawMessage        // what an API was asked, in its own words: kept for its inspect, never read here
 
 	Resources                                           Resources
 	Security                                            Security
@@ -169,6 +174,8 @@ type Container struct {
 	Endpoints                               map[string]Endpoint // by network name
 	Health                                  *Health             // nil: there is no health check
 	MountPoints                             []MountPoint
+	Networks                                map[string]NetworkSpec // all that it is to be on, by name, whether or not it runs
+	ExecIDs                                 []string               // sorted; of execs that have not ended
 }
 
 // Endpoint is a container's place in a network.

@@ -38,7 +38,7 @@ func startError(err error) *StartError {
 }
 
 // Start starts a created or exited container; a running one is left alone (no error). When the program cannot be executed
-// the error is a StartError, and the container is exited with its code.
+// the error is a StartError, and the container has its code.
 func (e *Engine) Start(ctx context.Context, ref string) error {
 	c, err := e.find(ref)
 	if err != nil {
@@ -59,8 +59,8 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	return e.start(ctx, c, false)
 }
 
-// start makes a run; op is held. On error nothing of the run is left, and the container is exited; with policy the restart
-// policy may try again.
+// start makes a run; op is held. On error nothing of the run is left, and the container is exited, or created as before if it
+// never ran and is in no sandbox; with policy the restart policy may try again.
 func (e *Engine) start(ctx context.Context, c *entry, policy bool) error {
 	if e.isClosed() {
 		return errs.New(errs.Unavailable, "the engine is closing")
@@ -76,7 +76,12 @@ func (e *Engine) start(ctx context.Context, c *entry, policy bool) error {
 	}
 	now := time.Now()
 	follow := e.settle(c, policy, func(s *status) {
-		s.Signal, s.OOMKilled, s.ExitCode, s.Error, s.StartedAt, s.FinishedAt = 0, false, fail.Code, fail.Error(), now, now
+		s.Signal, s.OOMKilled, s.ExitCode, s.Error = 0, false, fail.Code, fail.Error()
+		if fresh := s.StartedAt.IsZero() && c.rec.Spec.Sandbox == ""; fresh && !policy {
+			s.State = Created // what never ran is no more than created, as with Docker
+		} else {
+			s.StartedAt, s.FinishedAt = now, now
+		}
 	})
 	c.announceExit()
 	follow()
@@ -140,6 +145,7 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 		return err
 	}
 	e.follow(c, client)
+	e.emitPlaces(c, true, place.endpoints)
 	e.emit(c, "start", nil)
 	e.startHealth(c, rec)
 	return nil

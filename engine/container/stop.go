@@ -119,8 +119,12 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if client == nil {
 		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, c.id)
 	}
-	if sig == syscall.SIGKILL { // a killed container stays down, a paused one must be let go to die
+	if stop, err := parseSignal(c.record().StopSignal); sig == syscall.SIGKILL || err == nil && sig == stop {
+		// Whoever asks for the end means it: it stays down. A paused one must be let go to die.
 		c.set(func(s *status) { s.Stopped = true })
+		if err := c.saveStatus(); err != nil {
+			return err
+		}
 		if err := e.thaw(ctx, c, client); err != nil {
 			return err
 		}

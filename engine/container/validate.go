@@ -163,6 +163,9 @@ func (f *faults) network(s Spec) {
 	if s.Sandbox != "" && (s.Network.Mode != "" || len(s.Network.Ports) > 0) {
 		f.add("a container in a sandbox has the sandbox's network")
 	}
+	if mode := s.Network.Mode; len(s.Networks) > 0 && (mode == "host" || mode == "none" || strings.HasPrefix(mode, "container:") || s.Sandbox != "") {
+		f.add("conflicting options: a container with network mode %q cannot be on further networks", mode)
+	}
 	for _, p := range s.Network.Ports {
 		if p.ContainerPort == 0 {
 			f.add("invalid port mapping: the container port is missing")

@@ -34,6 +34,7 @@ func (s *Server) archiveGet(w http.ResponseWriter, r *http.Request) error {
 	if err := s.statHeader(w, r); err != nil {
 		return err
 	}
+	s.Containers.Note(r.PathValue("id"), "archive-path", nil)
 	w.Header().Set("Content-Type", "application/x-tar")
 	return s.cut(r, s.Containers.CopyFrom(r.Context(), r.PathValue("id"), r.URL.Query().Get("path"), w))
 }
@@ -43,6 +44,7 @@ func (s *Server) archivePut(w http.ResponseWriter, r *http.Request) error {
 		NoOverwriteDirNonDir: truth(r, "noOverwriteDirNonDir"), CopyUIDGID: truth(r, "copyUIDGID"),
 	})
 	if err == nil {
+		s.Containers.Note(r.PathValue("id"), "extract-to-dir", nil)
 		w.WriteHeader(http.StatusOK)
 	}
 	return err

@@ -3,8 +3,10 @@
 package dockerapi
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -28,6 +30,9 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	}
 	spec, err := specOf(r.URL.Query().Get("name"), req)
 	if err != nil {
+		return err
+	}
+	if spec.Request, err = keep(req); err != nil {
 		return err
 	}
 	if want := r.URL.Query().Get("platform"); want != "" {
@@ -98,6 +103,8 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 	bad(err)
 	spec.LogMaxBytes, spec.LogMaxFiles, err = logOf(h.LogConfig)
 	bad(err)
+	spec.NoLog = h.LogConfig.Type == "none"
+	spec.Networks = furtherNetworks(spec.Network.Mode, req.NetworkingConfig)
 	for p := range c.ExposedPorts {
 		spec.Expose = append(spec.Expose, p.String())
 	}
@@ -123,11 +130,8 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 		n.DNS = append(n.DNS, a.String())
 	}
 	if nc != nil {
-		if ep := nc.EndpointsConfig[n.Mode]; ep != nil {
-			n.Aliases = ep.Aliases
-			if ep.IPAMConfig != nil {
-				n.IP = ep.IPAMConfig.IPv4Address
-			}
+		if ep := nc.EndpointsConfig[cmp.Or(string(h.NetworkMode), n.Mode)]; ep != nil {
+			n.Aliases, n.IP = endpointWish(ep)
 		}
 	}
 	for port, bindings := range h.PortBindings {
@@ -151,6 +155,36 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 		return strings.Compare(fmt.Sprint(a.Protocol, a.ContainerPort, a.HostPort), fmt.Sprint(b.Protocol, b.ContainerPort, b.HostPort))
 	})
 	return n, nil
+}
+
+// endpointWish is what a client wants of a place in a network.
+func endpointWish(ep *dnetwork.EndpointSettings) (aliases []string, ip netip.Addr) {
+	if ep.IPAMConfig != nil {
+		ip = ep.IPAMConfig.IPv4Address
+	}
+	return ep.Aliases, ip
+}
+
+// furtherNetworks are those of a create request besides the one that NetworkMode names.
+func furtherNetworks(mode string, nc *dnetwork.NetworkingConfig) map[string]container.NetworkSpec {
+	if nc == nil {
+		return nil
+	}
+	out := map[string]container.NetworkSpec{}
+	for name, ep := range nc.EndpointsConfig {
+		if name == mode || name == "default" {
+			continue
+		}
+		n := container.NetworkSpec{}
+		if ep != nil {
+			n.Aliases, n.IP = endpointWish(ep)
+		}
+		out[name] = n
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 // checkPlatform says whether the image is the one for a platform ("linux/arm64"), as docker run --platform asks.
@@ -205,8 +239,12 @@ const runtimeName = "knarr"
 func logOf(c dcontainer.LogConfig) (maxBytes int64, maxFiles int, err error) {
 	switch c.Type {
 	case "", "json-file", "local":
+	case "none":
+		if len(c.Config) > 0 {
+			return 0, 0, fmt.Errorf("logging driver \"none\" has no options")
+		}
 	default:
-		return 0, 0, fmt.Errorf("logging driver %q is not supported: logs are files (json-file)", c.Type)
+		return 0, 0, fmt.Errorf("logging driver %q is not supported: use json-file, local or none", c.Type)
 	}
 	for name, v := range c.Config {
 		switch name {

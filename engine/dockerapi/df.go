@@ -9,8 +9,10 @@ import (
 	"os"
 	"time"
 
+	dbuild "github.com/moby/moby/api/types/build"
 	dcontainer "github.com/moby/moby/api/types/container"
 	dimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
 	dvolume "github.com/moby/moby/api/types/volume"
 
 	"github.com/knarr/knarr/engine/container"
@@ -49,7 +51,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 	if want("container") {
 		now := time.Now()
 		for _, c := range s.Containers.List() {
-			sum := summary(c, now)
+			sum := s.summary(c, now)
 			var err error
 			if sum.SizeRw, sum.SizeRootFs, err = s.Containers.Size(c.ID); err != nil {
 				continue // it was removed meanwhile
@@ -64,7 +66,65 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 			out.Volumes = append(out.Volumes, view)
 		}
 	}
-	return writeJSON(w, http.StatusOK, out)
+	if before(r, "1.52") {
+		return writeJSON(w, http.StatusOK, out)
+	}
+	return writeJSON(w, http.StatusOK, s.usageView(out, want, truth(r, "verbose")))
+}
+
+// usageView sums up as clients since API 1.52 read it; each object only with verbose.
+func (s *Server) usageView(u usage, want func(string) bool, verbose bool) system.DiskUsage {
+	var out system.DiskUsage
+	if want("image") {
+		v := &dimage.DiskUsage{TotalCount: int64(len(u.Images)), TotalSize: u.LayersSize, Reclaimable: u.LayersSize}
+		for _, i := range u.Images {
+			if i.Containers > 0 {
+				v.ActiveCount++
+				v.Reclaimable -= max(0, i.Size-max(0, i.SharedSize))
+			}
+		}
+		v.Reclaimable = max(0, v.Reclaimable)
+		out.ImageUsage = v
+		if verbose {
+			v.Items = u.Images
+		}
+	}
+	if want("container") {
+		v := &dcontainer.DiskUsage{TotalCount: int64(len(u.Containers))}
+		for _, c := range u.Containers {
+			v.TotalSize += c.SizeRw
+			switch c.State {
+			case dcontainer.StateRunning, dcontainer.StatePaused, dcontainer.StateRestarting:
+				v.ActiveCount++
+			default:
+				v.Reclaimable += c.SizeRw
+			}
+		}
+		out.ContainerUsage = v
+		if verbose {
+			v.Items = u.Containers
+		}
+	}
+	if want("volume") {
+		v := &dvolume.DiskUsage{TotalCount: int64(len(u.Volumes))}
+		for _, o := range u.Volumes {
+			size := max(0, o.UsageData.Size)
+			v.TotalSize += size
+			if o.UsageData.RefCount > 0 {
+				v.ActiveCount++
+			} else {
+				v.Reclaimable += size
+			}
+		}
+		out.VolumeUsage = v
+		if verbose {
+			v.Items = u.Volumes
+		}
+	}
+	if want("build-cache") {
+		out.BuildCacheUsage = &dbuild.DiskUsage{}
+	}
+	return out
 }
 
 // folderSize adds up the regular files below dir; -1 when it cannot be read. What is inside belongs to containers: links

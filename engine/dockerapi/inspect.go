@@ -26,6 +26,9 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	out := s.inspect(c)
+	if out.GraphDriver, err = s.graphDriver(c); err != nil {
+		return err
+	}
 	if truth(r, "size") {
 		rw, root, err := s.Containers.Size(c.ID)
 		if err != nil {
@@ -33,7 +36,10 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *http.Request) error 
 		}
 		out.SizeRw, out.SizeRootFs = &rw, &root
 	}
-	return writeJSON(w, http.StatusOK, out)
+	if !before(r, "1.52") {
+		return writeJSON(w, http.StatusOK, out)
+	}
+	return writeJSON(w, http.StatusOK, oldInspect{InspectResponse: out, NetworkSettings: oldNetworkSettings(c, out.NetworkSettings)})
 }
 
 func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {
@@ -46,7 +52,7 @@ func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {
 			OOMKilled: c.OOMKilled, Pid: c.Pid, ExitCode: c.ExitCode, Error: c.Error,
 			StartedAt: stamp(c.StartedAt), FinishedAt: stamp(c.FinishedAt),
 		},
-		Config: configOf(c), HostConfig: hostConfigOf(c), Mounts: mountPoints(c), NetworkSettings: networkSettings(c),
+		Config: configOf(c), HostConfig: askedHostConfig(c), Mounts: mountPoints(c), NetworkSettings: s.networkSettings(c),
 	}
 	if len(c.Args) > 0 {
 		out.Path, out.Args = c.Args[0], c.Args[1:]
@@ -54,6 +60,7 @@ func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {
 	if len(out.Args) == 0 {
 		out.Args = []string{}
 	}
+	out.ExecIDs = c.ExecIDs
 	out.HostnamePath, out.HostsPath, out.ResolvConfPath = c.HostnamePath, c.HostsPath, c.ResolvConfPath
 	if c.Health != nil {
 		out.State.Health = &dcontainer.Health{Status: dcontainer.HealthStatus(c.Health.Status), FailingStreak: c.Health.FailingStreak}
@@ -91,6 +98,9 @@ func configOf(c container.Container) *dcontainer.Config {
 	}
 	if out.Hostname == "" && len(c.ID) >= 12 {
 		out.Hostname = c.ID[:12]
+	}
+	if asked := askedConfig(c); asked != nil {
+		out.AttachStdin, out.AttachStdout, out.AttachStderr = asked.AttachStdin, asked.AttachStdout, asked.AttachStderr
 	}
 	if sp.StopGrace != nil {
 		n := int(sp.StopGrace.Seconds())
@@ -211,9 +221,15 @@ func mountPoints(c container.Container) []dcontainer.MountPoint {
 	return out
 }
 
-func endpointSettings(e container.Endpoint) *dnetwork.EndpointSettings {
+func endpointSettings(c container.Container, e container.Endpoint, wish container.NetworkSpec) *dnetwork.EndpointSettings {
 	out := &dnetwork.EndpointSettings{
-		NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: e.IP, IPPrefixLen: e.PrefixLen, Aliases: e.Aliases, DNSNames: e.Aliases,
+		NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: e.IP, IPPrefixLen: e.PrefixLen, Aliases: wish.Aliases, DNSNames: e.Aliases,
+	}
+	if e.IP.IsValid() {
+		out.EndpointID = hashID("endpoint", c.ID, e.NetworkID)
+	}
+	if wish.IP.IsValid() {
+		out.IPAMConfig = &dnetwork.EndpointIPAMConfig{IPv4Address: wish.IP}
 	}
 	if mac, err := net.ParseMAC(e.MAC); err == nil {
 		out.MacAddress = dnetwork.HardwareAddr(mac)
@@ -221,8 +237,11 @@ func endpointSettings(e container.Endpoint) *dnetwork.EndpointSettings {
 	return out
 }
 
-func networkSettings(c container.Container) *dcontainer.NetworkSettings {
-	out := &dcontainer.NetworkSettings{Ports: dnetwork.PortMap{}, Networks: map[string]*dnetwork.EndpointSettings{}, SandboxID: c.Spec.Sandbox, SandboxKey: c.NetnsPath}
+func (s *Server) networkSettings(c container.Container) *dcontainer.NetworkSettings {
+	out := &dcontainer.NetworkSettings{Ports: dnetwork.PortMap{}, Networks: s.endpoints(c), SandboxID: c.Spec.Sandbox, SandboxKey: c.NetnsPath}
+	if out.SandboxID == "" && c.NetnsPath != "" {
+		out.SandboxID = hashID("sandbox", c.ID)
+	}
 	if len(c.Endpoints) > 0 {
 		for e := range c.Config.ExposedPorts {
 			if p, err := dnetwork.ParsePort(e); err == nil {
@@ -230,15 +249,34 @@ func networkSettings(c container.Container) *dcontainer.NetworkSettings {
 			}
 		}
 	}
-	for name, e := range c.Endpoints {
-		out.Networks[name] = endpointSettings(e)
+	for _, e := range c.Endpoints {
 		for _, p := range e.Ports {
 			p.HostIP = hostIP(p)
 			addBinding(out.Ports, p, true)
 		}
 	}
-	if len(out.Networks) == 0 && (c.Spec.Network.Mode == "host" || c.Spec.Network.Mode == "none") {
-		out.Networks[c.Spec.Network.Mode] = &dnetwork.EndpointSettings{}
+	return out
+}
+
+// endpoints are a container's places in networks: as they are while it runs, else as they will be.
+func (s *Server) endpoints(c container.Container) map[string]*dnetwork.EndpointSettings {
+	out := map[string]*dnetwork.EndpointSettings{}
+	for name, wish := range c.Networks {
+		e, there := c.Endpoints[name]
+		if n, err := s.Networks.Get(name); !there && err == nil {
+			name, e.NetworkID = n.Name, n.ID
+			if live, ok := c.Endpoints[name]; ok { // the wish named it by ID
+				e = live
+			}
+		}
+		out[name] = endpointSettings(c, e, wish)
+	}
+	if c.Spec.Network.Mode == "host" {
+		e := container.Endpoint{}
+		if n, err := s.Networks.Get("host"); err == nil {
+			e.NetworkID = n.ID
+		}
+		out["host"] = endpointSettings(c, e, container.NetworkSpec{})
 	}
 	return out
 }
@@ -249,7 +287,7 @@ func status(c container.Container, now time.Time) string {
 	case container.Running:
 		up := "Up " + units.HumanDuration(now.Sub(c.StartedAt))
 		switch {
-		case c.Health == nil:
+		case c.Health == nil || c.Health.Status == "none":
 			return up
 		case c.Health.Status == "starting":
 			return up + " (health: starting)"

@@ -92,7 +92,7 @@ func (s *Server) networkCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.publish("network", "create", n.ID)
+	s.publishNetwork("create", n)
 	return writeJSON(w, http.StatusCreated, dnetwork.CreateResponse{ID: n.ID})
 }
 
@@ -107,7 +107,7 @@ func (s *Server) networkRemove(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Networks.Remove(r.Context(), n.ID); err != nil {
 		return err
 	}
-	s.publish("network", "destroy", n.ID)
+	s.publishNetwork("destroy", n)
 	return done(w, nil)
 }
 

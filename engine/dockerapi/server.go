@@ -66,7 +66,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Experimental", "false")
 	w.Header().Set("Ostype", "linux")
 	w.Header().Set("Server", "Knarr/"+version.Version+" (linux)")
-	path, err := unversioned(r.URL.Path)
+	path, spoken, err := unversioned(r.URL.Path)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -79,24 +79,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for k, v := range args {
 		r.SetPathValue(k, v)
 	}
+	r.SetPathValue(spokenVersion, spoken)
 	if err := h(w, r); err != nil {
 		s.fail(w, r, err)
 	}
 }
 
-// unversioned cuts "/v1.43" off and checks that this version is spoken.
-func unversioned(path string) (string, error) {
+// spokenVersion is the path value that holds the version of the API that a request speaks.
+const spokenVersion = "api version"
+
+// before says whether a request speaks an older version of the API than v. Without one it speaks the newest.
+func before(r *http.Request, v string) bool {
+	spoken := r.PathValue(spokenVersion)
+	return spoken != "" && older(spoken, v)
+}
+
+// unversioned cuts "/v1.43" off, and checks that this version is spoken.
+func unversioned(path string) (rest, spoken string, err error) {
 	v, rest, ok := strings.Cut(strings.TrimPrefix(path, "/v"), "/")
 	if !strings.HasPrefix(path, "/v") || !ok || v == "" || v[0] < '0' || v[0] > '9' {
-		return path, nil
+		return path, "", nil
 	}
 	switch {
 	case older(v, version.DockerAPIMin):
-		return "", errs.New(errs.Invalid, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", v, version.DockerAPIMin)
+		return "", "", errs.New(errs.Invalid, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", v, version.DockerAPIMin)
 	case older(version.DockerAPI, v):
-		return "", errs.New(errs.Invalid, "client version %s is too new. Maximum supported API version is %s", v, version.DockerAPI)
+		return "", "", errs.New(errs.Invalid, "client version %s is too new. Maximum supported API version is %s", v, version.DockerAPI)
 	}
-	return "/" + rest, nil
+	return "/" + rest, v, nil
 }
 
 // older compares versions of the form "1.43".

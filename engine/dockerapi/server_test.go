@@ -80,12 +80,12 @@ func TestVersions(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1.43/info": "/info", "/info": "/info", "/volumes": "/volumes", "/v1.24/volumes/v1.43/x": "/volumes/v1.43/x", "/version": "/version",
 	} {
-		if got, err := unversioned(path); err != nil || got != want {
+		if got, _, err := unversioned(path); err != nil || got != want {
 			t.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
 	for path, want := range map[string]string{"/v1.23/info": "too old", "/v1.99/info": "too new", "/v2.0/info": "too new", "/v0/info": "too old"} {
-		if _, err := unversioned(path); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
+		if _, _, err := unversioned(path); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

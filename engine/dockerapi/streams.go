@@ -9,8 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -194,6 +198,7 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		terminal: tty, stdin: stream && truth(r, "stdin") && c.Spec.OpenStdin, stdout: truth(r, "stdout"), stderr: truth(r, "stderr"), keys: keys,
 	})
 	defer release()
+	s.note(c, "attach")
 	if !stream {
 		greet()
 		for l, err := range s.Containers.Logs(ctx, c.ID, container.LogOptions{Stdout: truth(r, "stdout"), Stderr: truth(r, "stderr"), Tail: -1}) {
@@ -203,7 +208,9 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		}
 		return nil
 	}
-	if err := s.Containers.Attach(ctx, c.ID, st, container.AttachOptions{Logs: truth(r, "logs"), Ready: greet}); err != nil && ctx.Err() == nil {
+	if err := s.Containers.Attach(ctx, c.ID, st, container.AttachOptions{Logs: truth(r, "logs"), Ready: greet}); errors.Is(err, container.ErrDetach) {
+		s.note(c, "detach")
+	} else if err != nil && ctx.Err() == nil {
 		s.log.Debug("attach", "container", c.ID, "err", err)
 	}
 	return nil
@@ -245,6 +252,13 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 			o.Tail = -1
 		}
 	}
+	if c.Spec.NoLog {
+		return errs.New(errs.Unsupported, "configured logging driver does not support reading")
+	}
+	details := ""
+	if truth(r, "details") {
+		details = logDetails(c) + " "
+	}
 	tty := c.Spec.Terminal
 	w.Header().Set("Content-Type", streamType(tty))
 	w.WriteHeader(http.StatusOK)
@@ -262,11 +276,40 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 			}
 			return nil
 		}
+		if details != "" {
+			l.Data = append([]byte(details), l.Data...)
+		}
 		if writeLine(st, tty, l, truth(r, "timestamps")) != nil {
 			return nil
 		}
 	}
 	return nil
+}
+
+// logDetails are the labels and variables that the log options chose, as docker logs --details prints them.
+func logDetails(c container.Container) string {
+	a := remembered(c)
+	if a == nil || a.HostConfig == nil {
+		return ""
+	}
+	options := a.HostConfig.LogConfig.Config
+	env := map[string]string{}
+	for _, kv := range c.Config.Env {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	var out []string
+	choose := func(names, pattern string, from map[string]string) {
+		re, err := regexp.Compile(pattern)
+		for _, k := range slices.Sorted(maps.Keys(from)) {
+			if slices.Contains(strings.Split(names, ","), k) || pattern != "" && err == nil && re.MatchString(k) {
+				out = append(out, url.QueryEscape(k)+"="+url.QueryEscape(from[k]))
+			}
+		}
+	}
+	choose(options["labels"], options["labels-regex"], c.Config.Labels)
+	choose(options["env"], options["env-regex"], env)
+	return strings.Join(out, ",")
 }
 
 func sizeOf(r *http.Request) (container.Size, error) {
@@ -286,14 +329,17 @@ func (s *Server) containerResize(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Containers.Resize(r.Context(), r.PathValue("id"), sz); err != nil {
 		return err
 	}
+	s.Containers.Note(r.PathValue("id"), "resize", map[string]string{"height": strconv.Itoa(int(sz.Rows)), "width": strconv.Itoa(int(sz.Cols))})
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
 func (s *Server) containerExport(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.Containers.Get(r.PathValue("id")); err != nil {
+	c, err := s.Containers.Get(r.PathValue("id"))
+	if err != nil {
 		return err
 	}
+	s.note(c, "export")
 	w.Header().Set("Content-Type", "application/octet-stream")
 	return s.cut(r, s.Containers.Export(r.Context(), r.PathValue("id"), w))
 }

@@ -3,7 +3,6 @@
 package dockerapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"golang.org/x/sys/unix"
@@ -132,58 +130,4 @@ func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
 // publish tells subscribers of something that happened to an image, network or volume.
 func (s *Server) publish(typ, action, id string) {
 	s.Containers.Publish(container.Event{Type: typ, Action: action, ID: id, Attributes: map[string]string{"name": id}})
-}
-
-func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
-	f, err := readFilters(r, "type", "event", "container", "image", "label", "network", "volume", "daemon", "scope", "node", "plugin", "service", "secret", "config")
-	if err != nil {
-		return err
-	}
-	since, err := moment(r, "since")
-	if err != nil {
-		return err
-	}
-	until, err := moment(r, "until")
-	if err != nil {
-		return err
-	}
-	ctx := r.Context()
-	if !until.IsZero() {
-		var cancel func()
-		ctx, cancel = contextUntil(ctx, until)
-		defer cancel()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	out := newFlushing(w)
-	out.rc.Flush()
-	enc := json.NewEncoder(out)
-	for ev, err := range s.Containers.Events(ctx, since) {
-		if err != nil {
-			return nil // the stream has begun: its end is all that can be told
-		}
-		if !wanted(ev, f) {
-			continue
-		}
-		if enc.Encode(events.Message{
-			Type: events.Type(ev.Type), Action: events.Action(ev.Action), Scope: "local", Time: ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
-			Actor: events.Actor{ID: ev.ID, Attributes: ev.Attributes},
-		}) != nil {
-			return nil
-		}
-	}
-	return nil
-}
-
-func wanted(ev container.Event, f filters) bool {
-	about := func(typ string) func(string) bool {
-		return func(v string) bool {
-			return ev.Type == typ && (strings.HasPrefix(ev.ID, v) || ev.Attributes["name"] == v) || typ == "image" && ev.Attributes["image"] == v
-		}
-	}
-	return f.labels(ev.Attributes) &&
-		f.any("type", func(v string) bool { return ev.Type == v }) &&
-		f.any("event", func(v string) bool { return ev.Action == v || strings.HasPrefix(ev.Action, v+":") }) &&
-		f.any("container", about("container")) && f.any("image", about("image")) &&
-		f.any("network", about("network")) && f.any("volume", about("volume"))
 }

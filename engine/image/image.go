@@ -90,6 +90,7 @@ type Snapshot struct {
 	Image digest.Digest // the image it was made from; "" for scratch
 	Dir   string        // host folder that holds rw and work
 	RW    string        // host folder of the read-write layer
+	Work  string        // overlayfs' own folder beside it
 	Lower []string      // host folders below it as overlayfs stacks them, top first; the first is the init layer
 }
 

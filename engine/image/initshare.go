@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -21,7 +23,7 @@ import (
 // idleInits is how many init layers without a snapshot are kept for the next container of their kind.
 const idleInits = 32
 
-// initLayer is inits/<name>. Its key says what is in it; after a restart that is not known any more, and it is only kept as
+// initLayer is inits/<name>-init. Its key says what is in it; after a restart that is not known any more, and it is only kept as
 // long as its snapshots: what was not synced, a power cut may have torn.
 type initLayer struct {
 	name  string
@@ -74,21 +76,30 @@ func (s *Store) newInit(l *initLayer, chain []digest.Digest, f InitFiles) error 
 		return err
 	}
 	defer s.discard(tmp)
-	if err := os.Chmod(tmp, 0o755); err != nil {
+	diff := filepath.Join(tmp, initDiff)
+	if err := mkdirMode(diff, 0o755); err != nil {
 		return err
 	}
-	if err := s.copyRootAttributes(chain, tmp); err != nil {
+	if err := s.copyRootAttributes(chain, diff); err != nil {
 		return err
 	}
 	if !f.None {
-		if l.skip, err = s.writeInit(tmp, chain, f); err != nil {
+		if l.skip, err = s.writeInit(diff, chain, f); err != nil {
 			return err
 		}
 	}
-	return os.Rename(tmp, s.initDir(l.name))
+	return os.Rename(tmp, s.initHome(l.name))
 }
 
-func (s *Store) initDir(name string) string { return s.path(initsDir, name) }
+// An init layer's folder is inits/<name>-init, and what is mounted of it is diff in that: the names that people know from
+// Docker's LowerDir.
+const (
+	initSuffix = "-init"
+	initDiff   = "diff"
+)
+
+func (s *Store) initHome(name string) string { return s.path(initsDir, name+initSuffix) }
+func (s *Store) initDir(name string) string  { return filepath.Join(s.initHome(name), initDiff) }
 
 // freeInit takes one user off. Layers that nobody uses are kept up to a bound, the newest of them.
 func (s *Store) freeInit(name string) {
@@ -109,7 +120,7 @@ func (s *Store) freeInit(name string) {
 	}
 	s.mu.Unlock()
 	for _, name := range gone {
-		s.inBackground(func() { s.discard(s.initDir(name)) })
+		s.inBackground(func() { s.discard(s.initHome(name)) })
 	}
 }
 
@@ -131,8 +142,8 @@ func (s *Store) sweepInits() error {
 		return err
 	}
 	for _, e := range entries {
-		if s.inits[e.Name()] == nil {
-			s.inBackground(func() { s.discard(s.initDir(e.Name())) })
+		if name, whole := strings.CutSuffix(e.Name(), initSuffix); !whole || s.inits[name] == nil {
+			s.inBackground(func() { s.discard(s.path(initsDir, e.Name())) })
 		}
 	}
 	return nil

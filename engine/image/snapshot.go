@@ -133,7 +133,7 @@ const snapshotFile = "snapshot.json"
 // waits together: one after the other they would take a commit each. A crash in between leaves what Open passes over.
 func syncSnapshot(dir, init string, rec *snapshotRecord) error {
 	var g errgroup.Group
-	for _, d := range []string{filepath.Dir(dir), dir, filepath.Dir(init), init} {
+	for _, d := range []string{filepath.Dir(dir), dir, filepath.Dir(filepath.Dir(init)), filepath.Dir(init), init} {
 		g.Go(func() error { return atomicfile.SyncDir(d) })
 	}
 	files := []string{filepath.Join(dir, snapshotFile)}
@@ -186,7 +186,7 @@ func (s *Store) copyRootAttributes(chain []digest.Digest, dirs ...string) error 
 func (s *Store) snapshot(rec *snapshotRecord) Snapshot {
 	dir := s.path(snapshotsDir, rec.Key)
 	lower := append([]string{s.initDir(rec.InitLayer)}, s.fsDirs(rec.Chain)...)
-	return Snapshot{Key: rec.Key, Image: rec.Image, Dir: dir, RW: filepath.Join(dir, "rw"), Lower: lower}
+	return Snapshot{Key: rec.Key, Image: rec.Image, Dir: dir, RW: filepath.Join(dir, "rw"), Work: filepath.Join(dir, "work"), Lower: lower}
 }
 
 // Snapshot finds one by key.
@@ -280,7 +280,12 @@ func (s *Store) SnapshotUsage(key string) (bytes, inodes int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return diskUsage(s.snapshot(rec).RW)
+	bytes, inodes, err = diskUsage(s.snapshot(rec).RW)
+	var root unix.Stat_t // every snapshot has it: it is nothing of the container's
+	if err == nil && unix.Lstat(s.snapshot(rec).RW, &root) == nil {
+		bytes, inodes = bytes-root.Blocks*512, inodes-1
+	}
+	return bytes, inodes, err
 }
 
 func diskUsage(root string) (bytes, inodes int64, err error) {

@@ -13,6 +13,6 @@ const (
 	Major      = "1"
 	Minor      = "37"
 
-	DockerAPI    = "1.51" // the newest Docker Engine API version that is served
+	DockerAPI    = "1.56" // the newest Docker Engine API version that is served
 	DockerAPIMin = "1.24" // the oldest
 )

@@ -47,6 +47,29 @@ func number[T any](name, description string, cell func(*T) int64) Column[T] {
 	return Column[T]{Name: name, Type: "integer", Description: description, Cell: func(o *T, _ time.Time) any { return cell(o) }}
 }
 
+// flag is a column of yes or no.
+func flag[T any](name, description string, cell func(*T) bool) Column[T] {
+	return Column[T]{Name: name, Type: "boolean", Description: description, Cell: func(o *T, _ time.Time) any { return cell(o) }}
+}
+
+// since is a column with how long ago something was, "<none>" for never.
+func since[T any](name, description string, at func(*T) *metav1.Time) Column[T] {
+	return Column[T]{Name: name, Description: description, Cell: func(o *T, now time.Time) any {
+		if t := at(o); t != nil {
+			return age(t.Time, now)
+		}
+		return none
+	}}
+}
+
+// either reads an optional field.
+func either[V any](p *V, without V) V {
+	if p == nil {
+		return without
+	}
+	return *p
+}
+
 // age is a time since, as people read it: 3m12s, 5d.
 func age(t, now time.Time) string {
 	if t.IsZero() {

@@ -41,6 +41,8 @@ type Kind[T any] struct {
 
 	// Default fills in what the author left out. It is idempotent.
 	Default func(*T)
+	// Restore adds what protobuf cannot carry to an object that was decoded from it; nil: there is nothing such.
+	Restore func(*T)
 	// Validate lists every fault of an object that has been defaulted; metadata is validated by the caller.
 	Validate func(*T) field.ErrorList
 	// ValidateUpdate lists every forbidden change; Validate has run on new already.

@@ -20,6 +20,7 @@ import (
 	batchv1beta1 "k8s.io/api/batch/v1beta1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	discoveryv1beta1 "k8s.io/api/discovery/v1beta1"
@@ -34,8 +35,12 @@ import (
 	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -66,6 +71,7 @@ var scheme = sync.OnceValue(func() *runtime.Scheme {
 		batchv1beta1.AddToScheme,
 		certificatesv1.AddToScheme,
 		coordinationv1.AddToScheme,
+		coordinationv1beta1.AddToScheme,
 		corev1.AddToScheme,
 		discoveryv1.AddToScheme,
 		discoveryv1beta1.AddToScheme,
@@ -80,9 +86,13 @@ var scheme = sync.OnceValue(func() *runtime.Scheme {
 		policyv1beta1.AddToScheme,
 		rbacv1.AddToScheme,
 		rbacv1beta1.AddToScheme,
+		resourcev1.AddToScheme,
 		schedulingv1.AddToScheme,
+		schedulingv1alpha3.AddToScheme,
+		schedulingv1beta1.AddToScheme,
 		storagev1.AddToScheme,
 		settings.AddToScheme,
+		storagemigrationv1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			panic(fmt.Sprintf("kinds: build the scheme: %v", err))

@@ -32,6 +32,7 @@ type Type struct {
 	New            func() Object         // an empty object with apiVersion and kind unset
 	NewList        func() runtime.Object // an empty PodList
 	Default        func(Object)
+	Restore        func(Object)
 	Validate       func(Object) field.ErrorList
 	ValidateUpdate func(new, old Object) field.ErrorList
 	ValidateStatus func(new, old Object) field.ErrorList
@@ -91,6 +92,7 @@ func (k Kind[T]) Type() *Type {
 		New:            func() Object { return any(new(T)).(Object) },
 		NewList:        func() runtime.Object { return newList(gvk) },
 		Default:        erase(k.Default),
+		Restore:        erase(k.Restore),
 		Validate:       erase1(k.Validate),
 		ValidateUpdate: erase2(k.ValidateUpdate),
 		ValidateStatus: erase2(k.ValidateStatus),

@@ -82,6 +82,7 @@ func Decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 		return nil, errs.New(errs.Invalid, "decode a stored %s: %w", t.Kind, err)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
+	t.Restore(obj)
 	return obj, nil
 }
 

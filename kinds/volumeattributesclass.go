@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kinds
+
+import (
+	storagev1 "k8s.io/api/storage/v1"
+)
+
+// VolumeAttributesClass is storage.k8s.io/v1 VolumeAttributesClass: what of a volume may change while it is used.
+var VolumeAttributesClass = Kind[storagev1.VolumeAttributesClass]{
+	Group: "storage.k8s.io", Version: "v1", Name: "VolumeAttributesClass", Plural: "volumeattributesclasses", Short: []string{"vac"}, Cluster: true,
+	NoGeneration: true,
+	Columns: []Column[storagev1.VolumeAttributesClass]{
+		nameColumn[storagev1.VolumeAttributesClass](),
+		text("DriverName", "Whose parameters they are.", 0, func(c *storagev1.VolumeAttributesClass) string { return c.DriverName }),
+		ageColumn[storagev1.VolumeAttributesClass](),
+	},
+}

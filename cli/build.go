@@ -49,6 +49,9 @@ func (e *env) build() *cobra.Command {
 				}
 			}
 			o.Version, o.Remove = build.BuilderV1, true
+			if o.AuthConfigs, err = allAuths(cmd.Context()); err != nil {
+				return err
+			}
 			if o.Dockerfile, err = dockerfileIn(pos[0], o.Dockerfile); err != nil {
 				return err
 			}

@@ -3,34 +3,40 @@
 package cli
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
-func (e *env) images() *cobra.Command {
+func (e *env) images(use string) *cobra.Command {
 	var o client.ImageListOptions
-	var quiet bool
+	var quiet, digests, noTrunc bool
 	var format string
 	var filter []string
 	cmd := &cobra.Command{
-		Use: "images [flags]", Short: "List images", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: use + " [flags] [NAME]", Short: "List images", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
 				return err
+			}
+			for _, a := range args {
+				filter = append(filter, "reference="+a)
 			}
 			if o.Filters, err = parseFilters(filter); err != nil {
 				return err
@@ -39,27 +45,33 @@ func (e *env) images() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var lines []imageLine
+			for _, img := range list.Items {
+				lines = append(lines, imageLines(img, noTrunc)...)
+			}
 			if format != "" {
-				return printEach(e.out, format, list.Items)
+				return printEach(e.out, format, lines)
 			}
 			w := tabwriter.NewWriter(e.out, 0, 0, 3, ' ', 0)
-			if !quiet {
-				fmt.Fprintln(w, "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE")
+			head := "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE"
+			if digests {
+				head = "REPOSITORY\tTAG\tDIGEST\tIMAGE ID\tCREATED\tSIZE"
 			}
-			for _, img := range list.Items {
-				id := strings.TrimPrefix(img.ID, "sha256:")[:12]
-				if quiet {
-					fmt.Fprintln(w, id)
-					continue
+			if !quiet {
+				fmt.Fprintln(w, head)
+			}
+			said := map[string]bool{}
+			for _, l := range lines {
+				switch {
+				case quiet && said[l.ID]:
+				case quiet:
+					fmt.Fprintln(w, l.ID)
+				case digests:
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Repository, l.Tag, l.Digest, l.ID, l.CreatedSince, l.Size)
+				default:
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Repository, l.Tag, l.ID, l.CreatedSince, l.Size)
 				}
-				names := img.RepoTags
-				if len(names) == 0 {
-					names = []string{"<none>:<none>"}
-				}
-				for _, n := range names {
-					i := strings.LastIndex(n, ":")
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n[:i], n[i+1:], id, ago(time.Unix(img.Created, 0)), units.HumanSizeWithPrecision(float64(img.Size), 3))
-				}
+				said[l.ID] = true
 			}
 			return w.Flush()
 		},
@@ -67,9 +79,52 @@ func (e *env) images() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&o.All, "all", "a", false, "those of build steps too")
 	f.BoolVarP(&quiet, "quiet", "q", false, "only IDs")
-	f.StringArrayVarP(&filter, "filter", "f", nil, "NAME=VALUE: reference, dangling, label")
+	f.BoolVar(&digests, "digests", false, "show the digests of manifests")
+	f.BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
+	f.StringArrayVarP(&filter, "filter", "f", nil, "NAME=VALUE: reference, dangling, label, before, since, until")
 	f.StringVar(&format, "format", "", "json, or a Go template")
 	return cmd
+}
+
+// imageLine is one line of knarr images, an image by one of its names, with the fields of the docker client's templates.
+type imageLine struct {
+	Repository, Tag, Digest       string
+	ID                            string
+	CreatedSince, CreatedAt, Size string
+}
+
+// imageLines has a line for each tag, and one for each repository that the image has only a digest in.
+func imageLines(img image.Summary, noTrunc bool) []imageLine {
+	created := time.Unix(img.Created, 0)
+	base := imageLine{Repository: "<none>", Tag: "<none>", Digest: "<none>", ID: img.ID, CreatedSince: ago(created),
+		CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"), Size: units.HumanSizeWithPrecision(float64(img.Size), 3)}
+	if !noTrunc {
+		base.ID = strings.TrimPrefix(img.ID, "sha256:")[:12]
+	}
+	digests := map[string]string{}
+	for _, rd := range img.RepoDigests {
+		repo, d, _ := strings.Cut(rd, "@")
+		digests[repo] = d
+	}
+	var out []imageLine
+	named := map[string]bool{}
+	for _, n := range img.RepoTags {
+		l, i := base, strings.LastIndex(n, ":")
+		l.Repository, l.Tag, l.Digest = n[:i], n[i+1:], cmp.Or(digests[n[:i]], "<none>")
+		named[l.Repository] = true
+		out = append(out, l)
+	}
+	for _, repo := range slices.Sorted(maps.Keys(digests)) {
+		if !named[repo] {
+			l := base
+			l.Repository, l.Digest = repo, digests[repo]
+			out = append(out, l)
+		}
+	}
+	if len(out) == 0 {
+		return []imageLine{base}
+	}
+	return out
 }
 
 // show prints a stream of progress. On a terminal the line of each layer is drawn in place; elsewhere only what changes.
@@ -130,46 +185,6 @@ func drawAt(w io.Writer, ids []string, id, text string) {
 	fmt.Fprintf(w, "\x1b[%dA\r\x1b[2K%s\x1b[%dB\r", up, text, up)
 }
 
-func (e *env) pullImage(ctx context.Context, c *client.Client, ref string) error {
-	r, err := c.ImagePull(ctx, ref, client.ImagePullOptions{})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return e.show(r, nil)
-}
-
-func (e *env) pull() *cobra.Command {
-	return &cobra.Command{
-		Use: "pull IMAGE", Short: "Fetch an image from its registry", Args: exactly("an image"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.engine()
-			if err != nil {
-				return err
-			}
-			return e.pullImage(cmd.Context(), c, args[0])
-		},
-	}
-}
-
-func (e *env) push() *cobra.Command {
-	return &cobra.Command{
-		Use: "push IMAGE", Short: "Send an image to its registry", Args: exactly("an image"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.engine()
-			if err != nil {
-				return err
-			}
-			r, err := c.ImagePush(cmd.Context(), args[0], client.ImagePushOptions{})
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			return e.show(r, nil)
-		},
-	}
-}
-
 func (e *env) tag() *cobra.Command {
 	return &cobra.Command{
 		Use: "tag IMAGE NAME", Short: "Give an image a further name", Args: exactly("an image", "a name"),
@@ -185,7 +200,8 @@ func (e *env) tag() *cobra.Command {
 }
 
 func (e *env) load() *cobra.Command {
-	var path string
+	var path, platform string
+	var quiet bool
 	cmd := &cobra.Command{
 		Use: "load [-i FILE]", Short: "Load images from a docker-archive or OCI-layout tar", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -202,20 +218,32 @@ func (e *env) load() *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			r, err := c.ImageLoad(cmd.Context(), in)
+			o := []client.ImageLoadOption{client.ImageLoadWithQuiet(quiet)}
+			if platform != "" {
+				p, err := parsePlatform(platform)
+				if err != nil {
+					return err
+				}
+				o = append(o, client.ImageLoadWithPlatforms(p))
+			}
+			r, err := c.ImageLoad(cmd.Context(), in, o...)
 			if err != nil {
 				return err
 			}
 			defer r.Close()
-			return e.show(r, nil)
+			show := *e
+			show.err = e.out // what was loaded is the result
+			return show.show(r, nil)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "input", "i", "", "file (default stdin)")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print only what was loaded")
+	cmd.Flags().StringVar(&platform, "platform", "", "load the image for this platform: OS/ARCHITECTURE[/VARIANT]")
 	return cmd
 }
 
 func (e *env) save() *cobra.Command {
-	var path string
+	var path, platform string
 	cmd := &cobra.Command{
 		Use: "save [-o FILE] IMAGE…", Short: "Write images as a tar", Args: atLeast(1, "image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -227,7 +255,15 @@ func (e *env) save() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := c.ImageSave(cmd.Context(), args)
+			var o []client.ImageSaveOption
+			if platform != "" {
+				p, err := parsePlatform(platform)
+				if err != nil {
+					return errors.Join(err, closeOut())
+				}
+				o = append(o, client.ImageSaveWithPlatforms(p))
+			}
+			r, err := c.ImageSave(cmd.Context(), args, o...)
 			if err != nil {
 				return errors.Join(err, closeOut())
 			}
@@ -237,13 +273,14 @@ func (e *env) save() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&path, "output", "o", "", "file (default stdout)")
+	cmd.Flags().StringVar(&platform, "platform", "", "refuse images that are not for this platform: OS/ARCHITECTURE[/VARIANT]")
 	return cmd
 }
 
-func (e *env) rmi() *cobra.Command {
-	var force bool
+func (e *env) rmi(use string) *cobra.Command {
+	var force, noPrune bool
 	cmd := &cobra.Command{
-		Use: "rmi [-f] IMAGE…", Short: "Remove images", Args: atLeast(1, "image"),
+		Use: use + " [-f] IMAGE…", Short: "Remove images", Args: atLeast(1, "image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
@@ -251,7 +288,7 @@ func (e *env) rmi() *cobra.Command {
 			}
 			var failed []error
 			for _, ref := range args {
-				got, err := c.ImageRemove(cmd.Context(), ref, client.ImageRemoveOptions{Force: force, PruneChildren: true})
+				got, err := c.ImageRemove(cmd.Context(), ref, client.ImageRemoveOptions{Force: force, PruneChildren: !noPrune})
 				if err != nil {
 					failed = append(failed, errors.New(e.explain(err)))
 				}
@@ -268,12 +305,16 @@ func (e *env) rmi() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also when it has several names or stopped containers")
+	cmd.Flags().BoolVar(&noPrune, "no-prune", false, "keep the images of build steps that led to it")
 	return cmd
 }
 
 func (e *env) history() *cobra.Command {
-	return &cobra.Command{
-		Use: "history IMAGE", Short: "Show the steps that made an image, newest first", Args: exactly("an image"),
+	var quiet, noTrunc bool
+	var format string
+	human := true
+	cmd := &cobra.Command{
+		Use: "history [flags] IMAGE", Short: "Show the steps that made an image, newest first", Args: exactly("an image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
@@ -283,12 +324,42 @@ func (e *env) history() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if format != "" {
+				return printEach(e.out, format, got.Items)
+			}
 			w := tabwriter.NewWriter(e.out, 0, 0, 3, ' ', 0)
-			fmt.Fprintln(w, "CREATED\tCREATED BY\tCOMMENT")
+			if !quiet {
+				fmt.Fprintln(w, "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
+			}
 			for _, h := range got.Items {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", ago(time.Unix(h.Created, 0)), h.CreatedBy, h.Comment)
+				id, by, size := h.ID, strings.ReplaceAll(h.CreatedBy, "\t", " "), units.HumanSizeWithPrecision(float64(h.Size), 3)
+				if !noTrunc {
+					id = strings.TrimPrefix(id, "sha256:")
+					id = id[:min(12, len(id))]
+					if r := []rune(by); len(r) > 45 {
+						by = string(r[:44]) + "…"
+					}
+				}
+				if h.ID == "<missing>" {
+					id = h.ID
+				}
+				if quiet {
+					fmt.Fprintln(w, id)
+					continue
+				}
+				when := ago(time.Unix(h.Created, 0))
+				if !human {
+					when, size = time.Unix(h.Created, 0).UTC().Format(time.RFC3339), fmt.Sprint(h.Size)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", id, when, by, size, h.Comment)
 			}
 			return w.Flush()
 		},
 	}
+	f := cmd.Flags()
+	f.BoolVarP(&quiet, "quiet", "q", false, "only IDs")
+	f.BoolVar(&noTrunc, "no-trunc", false, "do not shorten")
+	f.BoolVar(&human, "human", true, "sizes and dates for people")
+	f.StringVar(&format, "format", "", "json, or a Go template")
+	return cmd
 }

@@ -87,13 +87,3 @@ func (e *env) importCommand() *cobra.Command {
 	cmd.Flags().StringArrayVarP(&o.Changes, "change", "c", nil, "Dockerfile instruction to add, like 'CMD [\"serve\"]'")
 	return cmd
 }
-
-// login says where credentials belong.
-func login(name string) *cobra.Command {
-	return &cobra.Command{
-		Use: name, Short: "Not here: Knarr keeps no registry passwords", Hidden: true,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("knarr keeps no registry passwords; pull and push without an account, or use the docker client with DOCKER_HOST set")
-		},
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
+	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/errs"
 )
 
@@ -70,6 +71,9 @@ type Config struct {
 	ManifestPath  string       `json:"pod-manifest-path"`
 	ManifestURL   string       `json:"manifest-url"`
 
+	RegistryMirrors    []string `json:"registry-mirror"`
+	InsecureRegistries []string `json:"insecure-registry"`
+
 	LogLevel   string `json:"log-level"`
 	ShimBinary string `json:"-"` // knarr-shim beside this program, else on PATH
 }
@@ -104,6 +108,8 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "server: where the admin kubeconfig is written (default <data-dir>/kubeconfig); others: the credentials for --server")
 	f.StringVar(&c.ManifestPath, "pod-manifest-path", c.ManifestPath, "folder or file of static pods")
 	f.StringVar(&c.ManifestURL, "manifest-url", c.ManifestURL, "URL of static pods")
+	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", c.RegistryMirrors, "URLs asked for Docker Hub's images before Docker Hub")
+	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", c.InsecureRegistries, "registries (host[:port], or a range of addresses) that may speak plain http or show any certificate")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 
@@ -192,10 +198,21 @@ func (c *Config) validate() error {
 	if c.Server == "" && !c.Has(APIServer) && slices.ContainsFunc(c.Roles, func(r Role) bool { return r != Engine }) {
 		bad("--server: want the URL of the API server")
 	}
+	if err := c.Registries().Validate(); err != nil {
+		bad("%v", err)
+	}
 	if len(faults) > 0 {
 		return errs.New(errs.Invalid, "%s", strings.Join(faults, "\n"))
 	}
 	return nil
+}
+
+// Registries is how the engine reaches registries. Certificates are looked for in our own folder and in Docker's.
+func (c *Config) Registries() image.Registries {
+	return image.Registries{
+		Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries,
+		CertDirs: []string{"/etc/knarr/certs.d", "/etc/docker/certs.d"},
+	}
 }
 
 // Has says whether the daemon plays a role.

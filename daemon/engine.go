@@ -47,7 +47,7 @@ func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, e
 			return nil, err
 		}
 	}
-	if e.images, err = image.Open(image.Config{Dir: filepath.Join(dir, "images"), Log: log}); err != nil {
+	if e.images, err = image.Open(image.Config{Dir: filepath.Join(dir, "images"), Log: log, Registries: cfg.Registries()}); err != nil {
 		return nil, err
 	}
 	if e.networks, err = network.Open(network.Config{

@@ -14,7 +14,7 @@ import (
 
 // TestScripts runs testdata/scripts/*.txtar against one cluster, as a person would type them. A script has knarr, kubectl
 // and docker on its PATH, the folder of a Dockerfile and the program "payload" in $PAYLOAD, a namespace of its own for
-// kubectl, and these commands beside testscript's:
+// kubectl, the registries $REGISTRY and $LOCKED_REGISTRY (for ann, password secret), and these commands beside testscript's:
 //
 //	eventually [!] COMMAND ARGS…   run it again until it succeeds (with !, fails), for at most 30 s
 func TestScripts(t *testing.T) {
@@ -23,6 +23,7 @@ func TestScripts(t *testing.T) {
 	i := newInstance(t, bin)
 	i.up(t)
 	i.buildPayload(t)
+	open, locked := startRegistries(t)
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata/scripts",
@@ -30,7 +31,7 @@ func TestScripts(t *testing.T) {
 				e.Vars = append(e.Vars, i.env...)
 				name := strings.ReplaceAll(strings.ToLower(filepath.Base(e.WorkDir)), "_", "-")
 				ns := strings.TrimPrefix(name, "script-")
-				e.Vars = append(e.Vars, "PAYLOAD="+filepath.Join(i.data, "payload"), "NS="+ns, "HOME="+e.WorkDir)
+				e.Vars = append(e.Vars, "PAYLOAD="+filepath.Join(i.data, "payload"), "NS="+ns, "HOME="+e.WorkDir, "REGISTRY="+open, "LOCKED_REGISTRY="+locked)
 				i.must(t, "kubectl", "create", "namespace", ns)
 				own := filepath.Join(e.WorkDir, ".kubeconfig")
 				e.Vars = append(e.Vars, "KUBECONFIG="+own)

@@ -31,6 +31,10 @@ func (s *Server) build(w http.ResponseWriter, r *http.Request) error {
 			return errs.New(errs.Invalid, "parameter %s: %w", name, err)
 		}
 	}
+	var err error
+	if req.PullWith.AuthFor, err = registryAuths(r); err != nil {
+		return err
+	}
 	m := newMessages(w)
 	req.Progress = m
 	if truth(r, "q") {

@@ -4,17 +4,21 @@ package dockerapi
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
-	"path"
+	"slices"
 	"strings"
+	"time"
+
+	"github.com/distribution/reference"
 
 	dimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/storage"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/knarr/knarr/engine/build"
 	"github.com/knarr/knarr/engine/container"
@@ -23,7 +27,11 @@ import (
 )
 
 func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
-	f, err := readFilters(r, "dangling", "label", "reference", "before", "since", "until")
+	f, err := readFilters(r, "dangling", "label", "label!", "reference", "before", "since", "until")
+	if err != nil {
+		return err
+	}
+	window, err := s.imageWindow(f)
 	if err != nil {
 		return err
 	}
@@ -33,13 +41,46 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
 	for _, img := range list {
 		parents[img.Parent] = true
 	}
+	var shared map[digest.Digest]int64
+	if truth(r, "shared-size") {
+		shared = s.Images.SharedSizes()
+	}
 	for _, img := range list {
-		if !truth(r, "all") && (img.Cache || img.Dangling() && parents[img.ID]) || !imageListed(img, f) {
+		hidden := img.Cache || img.Dangling() && parents[img.ID]
+		if !truth(r, "all") && hidden || !window(img) || !imageListed(&img, f) {
 			continue
 		}
-		out = append(out, s.imageSummary(img))
+		sum := s.imageSummary(img)
+		if shared != nil {
+			sum.SharedSize = shared[img.ID]
+		}
+		out = append(out, sum)
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// imageWindow reads the filters about when an image was made: before and since name images, until is a time.
+func (s *Server) imageWindow(f filters) (func(image.Image) bool, error) {
+	var before, since time.Time
+	for _, edge := range []struct {
+		name string
+		into *time.Time
+	}{{"before", &before}, {"since", &since}} {
+		for _, ref := range f[edge.name] {
+			img, err := s.Images.Get(ref)
+			if err != nil {
+				return nil, err
+			}
+			*edge.into = img.Created
+		}
+	}
+	until, err := f.until(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return func(img image.Image) bool {
+		return (before.IsZero() || img.Created.Before(before)) && (since.IsZero() || img.Created.After(since)) && (until.IsZero() || img.Created.Before(until))
+	}, nil
 }
 
 func (s *Server) imageSummary(img image.Image) dimage.Summary {
@@ -53,20 +94,33 @@ func (s *Server) imageSummary(img image.Image) dimage.Summary {
 	}
 }
 
-func imageListed(img image.Image, f filters) bool {
-	return f.labels(img.Config.Config.Labels) &&
-		(f["dangling"] == nil || f.flag("dangling", false) == img.Dangling()) &&
-		f.any("reference", func(v string) bool {
-			for _, n := range img.Names {
-				repo, _, _ := strings.Cut(n, ":")
-				for _, candidate := range []string{n, repo, path.Base(repo)} {
-					if ok, _ := path.Match(v, candidate); ok {
-						return true
-					}
-				}
-			}
-			return false
-		})
+// imageListed says whether the filters about names and labels let an image through. Of one that the filter reference lets
+// through by some of its names, only these are left.
+func imageListed(img *image.Image, f filters) bool {
+	if !f.labels(img.Config.Config.Labels) || !f.withoutLabels(img.Config.Config.Labels) || f["dangling"] != nil && f.flag("dangling", false) != (len(img.Names) == 0) {
+		return false
+	}
+	if f["reference"] == nil {
+		return true
+	}
+	fits := func(n string) bool { return f.any("reference", func(v string) bool { return referenceFits(v, n) }) }
+	img.Names = slices.DeleteFunc(slices.Clone(img.Names), func(n string) bool { return !fits(n) })
+	img.RepoDigests = slices.DeleteFunc(slices.Clone(img.RepoDigests), func(n string) bool { return !fits(n) })
+	return len(img.Names)+len(img.RepoDigests) > 0
+}
+
+// referenceFits matches a pattern with a name as people type it, with or without its tag or digest.
+func referenceFits(pattern, name string) bool {
+	n, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return false
+	}
+	ok, err := reference.FamiliarMatch(pattern, n)
+	if err != nil || ok {
+		return ok
+	}
+	ok, _ = reference.FamiliarMatch(pattern, reference.TrimNamed(n)) // the pattern was found well-formed
+	return ok
 }
 
 func orEmpty(s []string) []string {
@@ -81,11 +135,17 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := dimage.InspectResponse{
+	if p := r.URL.Query().Get("platform"); p != "" {
+		if err := checkPlatform(img, p); err != nil {
+			return err
+		}
+	}
+	out := inspectedImage{InspectResponse: dimage.InspectResponse{
 		ID: img.ID.String(), RepoTags: orEmpty(img.Names), RepoDigests: orEmpty(img.RepoDigests), Author: img.Config.Author,
 		Created: stamp(img.Created), Config: &img.Config.Config, Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS,
 		OsVersion: img.Config.OSVersion, Size: img.Size, RootFS: dimage.RootFS{Type: "layers"}, Metadata: dimage.Metadata{LastTagTime: img.Tagged},
-	}
+		GraphDriver: imageDriver(s.Images.LayerDirs(img)),
+	}, Parent: img.Parent.String()}
 	for _, l := range img.Layers {
 		out.RootFS.Layers = append(out.RootFS.Layers, l.String())
 	}
@@ -93,6 +153,50 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request) error {
 		out.Comment = img.Config.History[n-1].Comment
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// inspectedImage has what older clients read beside today's members.
+type inspectedImage struct {
+	dimage.InspectResponse
+	Parent string
+}
+
+// imageDriver is where the image's layers lie, in the members of Docker's overlay2: the topmost as the upper one.
+func imageDriver(dirs []string) *storage.DriverData {
+	d := &storage.DriverData{Name: "overlay2", Data: map[string]string{}}
+	if len(dirs) > 0 {
+		d.Data["UpperDir"] = dirs[0]
+	}
+	if len(dirs) > 1 {
+		d.Data["LowerDir"] = strings.Join(dirs[1:], ":")
+	}
+	return d
+}
+
+// checkPlatform refuses an image that is not for a platform, given as JSON or as os/architecture[/variant].
+func checkPlatform(img image.Image, text string) error {
+	var p ocispec.Platform
+	if err := json.Unmarshal([]byte(text), &p); err == nil {
+		text = p.OS + "/" + p.Architecture
+		if p.Variant != "" {
+			text += "/" + p.Variant
+		}
+	}
+	ok, err := img.Fits(text)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errs.New(errs.NotFound, "image with reference %s was found but does not provide the specified platform (%s): it is for %s", short(img), text, img.Platform())
+	}
+	return nil
+}
+
+func short(img image.Image) string {
+	if len(img.Names) > 0 {
+		return img.Names[0]
+	}
+	return img.ID.Encoded()[:12]
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request) error {
@@ -140,11 +244,34 @@ func withTag(repo, tag string) string {
 }
 
 func (s *Server) imageRemove(w http.ResponseWriter, r *http.Request) error {
-	removed, err := s.Images.Remove(r.Context(), r.PathValue("name"), truth(r, "force"), s.Containers.ImageUsers)
+	removed, err := s.Images.Remove(r.Context(), r.PathValue("name"), image.RemoveOptions{
+		Force: truth(r, "force"), NoPrune: truth(r, "noprune"), InUse: s.Containers.ImageUsers, Running: s.runningUsers,
+	})
 	if err != nil {
 		return err
 	}
+	s.publishRemoved(removed)
 	return writeJSON(w, http.StatusOK, deleted(removed))
+}
+
+func (s *Server) publishRemoved(removed []image.Removed) {
+	for _, x := range removed {
+		if x.Untagged != "" {
+			s.publishImage("untag", x.Untagged)
+		} else {
+			s.publish("image", "delete", x.Deleted.String())
+		}
+	}
+}
+
+// runningUsers are the running containers made from an image.
+func (s *Server) runningUsers(id digest.Digest) (out []string) {
+	for _, c := range s.Containers.List() {
+		if running(c) && slices.Contains(s.Containers.ImageUsers(id), c.ID) {
+			out = append(out, c.ID)
+		}
+	}
+	return out
 }
 
 func deleted(removed []image.Removed) []dimage.DeleteResponse {
@@ -156,16 +283,24 @@ func deleted(removed []image.Removed) []dimage.DeleteResponse {
 }
 
 func (s *Server) imagePrune(w http.ResponseWriter, r *http.Request) error {
-	f, err := readFilters(r, "dangling", "label", "until")
+	f, err := readFilters(r, "dangling", "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	until, err := f.until(time.Now())
 	if err != nil {
 		return err
 	}
 	removed, freed, err := s.Images.Prune(r.Context(), image.PruneOptions{
-		All: !f.flag("dangling", true), InUse: s.Containers.ImageUsers, Keep: func(i image.Image) bool { return !f.labels(i.Config.Config.Labels) },
+		All: !f.flag("dangling", true), InUse: s.Containers.ImageUsers, Keep: func(i image.Image) bool {
+			return !f.labels(i.Config.Config.Labels) || !f.withoutLabels(i.Config.Config.Labels) || !until.IsZero() && !i.Created.Before(until)
+		},
 	})
 	if err != nil {
 		return err
 	}
+	s.publishRemoved(removed)
+	s.publish("image", "prune", "")
 	return writeJSON(w, http.StatusOK, dimage.PruneReport{ImagesDeleted: deleted(removed), SpaceReclaimed: uint64(freed)})
 }
 
@@ -215,46 +350,6 @@ func (m *messages) end(err error) error {
 	return nil
 }
 
-// registryAuth decodes the credentials that clients send along.
-func registryAuth(r *http.Request) (image.Auth, error) {
-	h := r.Header.Get("X-Registry-Auth")
-	if h == "" {
-		return image.Auth{}, nil
-	}
-	data, err := base64.URLEncoding.DecodeString(h)
-	if err != nil {
-		if data, err = base64.StdEncoding.DecodeString(h); err != nil {
-			return image.Auth{}, errs.New(errs.Invalid, "X-Registry-Auth: %w", err)
-		}
-	}
-	var a registry.AuthConfig
-	if err := json.Unmarshal(data, &a); err != nil && len(data) > 0 {
-		return image.Auth{}, errs.New(errs.Invalid, "X-Registry-Auth: %w", err)
-	}
-	return image.Auth{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}, nil
-}
-
-// imagePull is docker pull, and docker import when there is a source.
-func (s *Server) imagePull(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	if src := q.Get("fromSrc"); src != "" {
-		return s.imageImport(w, r, src)
-	}
-	auth, err := registryAuth(r)
-	if err != nil {
-		return err
-	}
-	ref := withTag(q.Get("fromImage"), q.Get("tag"))
-	m := newMessages(w)
-	img, err := s.Images.Pull(r.Context(), ref, image.PullOptions{Auth: auth, Platform: q.Get("platform"), Progress: m.progress})
-	if err == nil {
-		s.publish("image", "pull", ref)
-		m.send(jsonstream.Message{Status: "Status: Image is up to date for " + ref})
-		_ = img
-	}
-	return m.end(err)
-}
-
 func (s *Server) imageImport(w http.ResponseWriter, r *http.Request, src string) error {
 	if src != "-" {
 		return errs.New(errs.Unsupported, "import from %s: only a tar in the request body is read; download it first", src)
@@ -279,37 +374,44 @@ func (s *Server) imageImport(w http.ResponseWriter, r *http.Request, src string)
 	return nil
 }
 
-func (s *Server) imagePush(w http.ResponseWriter, r *http.Request) error {
-	auth, err := registryAuth(r)
-	if err != nil {
-		return err
-	}
-	ref := withTag(r.PathValue("name"), r.URL.Query().Get("tag"))
-	m := newMessages(w)
-	digest, err := s.Images.Push(r.Context(), ref, image.PushOptions{Auth: auth, Progress: m.progress})
-	if err == nil {
-		m.send(jsonstream.Message{Status: ref + ": digest: " + digest.String()})
-	}
-	return m.end(err)
-}
-
 func (s *Server) imageLoad(w http.ResponseWriter, r *http.Request) error {
 	m := newMessages(w)
-	progress := m.progress
+	o := image.LoadOptions{Progress: m.progress}
 	if truth(r, "quiet") {
-		progress = nil
+		o.Progress = nil
 	}
-	imgs, err := s.Images.Load(r.Context(), r.Body, progress)
+	var err error
+	if o.Platform, err = onePlatform(r); err != nil {
+		return err
+	}
+	imgs, err := s.Images.Load(r.Context(), r.Body, o)
 	for _, img := range imgs {
 		s.publish("image", "load", img.ID.String())
-		if len(img.Names) == 0 {
+		if len(img.Loaded) == 0 {
 			io.WriteString(m, "Loaded image ID: "+img.ID.String()+"\n")
 		}
-		for _, n := range img.Names {
+		for _, n := range img.Loaded {
 			io.WriteString(m, "Loaded image: "+n+"\n")
 		}
 	}
 	return m.end(err)
+}
+
+// onePlatform reads the platform parameter of save and load: JSON, at most one.
+func onePlatform(r *http.Request) (string, error) {
+	list := r.URL.Query()["platform"]
+	if len(list) == 0 || list[0] == "" {
+		return "", nil
+	}
+	var p ocispec.Platform
+	if err := json.Unmarshal([]byte(list[0]), &p); err != nil || len(list) > 1 {
+		return "", errs.New(errs.Invalid, "parameter platform: want one platform as JSON: an image here is for one")
+	}
+	text := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		text += "/" + p.Variant
+	}
+	return text, nil
 }
 
 func (s *Server) imageSave(w http.ResponseWriter, r *http.Request) error {
@@ -320,8 +422,21 @@ func (s *Server) imageSave(w http.ResponseWriter, r *http.Request) error {
 	if len(refs) == 0 {
 		return errs.New(errs.Invalid, "save: no image was named")
 	}
+	platform, err := onePlatform(r)
+	if err != nil {
+		return err
+	}
 	for _, ref := range refs {
-		if _, err := s.Images.Get(ref); err != nil {
+		img, err := s.Images.Get(ref)
+		if errors.Is(err, errs.NotFound) {
+			if _, terr := s.Images.Tagged(ref); terr == nil { // a repository without the tag latest
+				continue
+			}
+		}
+		if err == nil && platform != "" {
+			err = checkPlatform(img, platform)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,7 @@ func (s *Server) table() []entry {
 		{"GET", "/exec/{id}/json", s.execInspect},
 
 		{"GET", "/images/json", s.imageList},
+		{"GET", "/images/search", s.imageSearch},
 		{"POST", "/images/create", s.imagePull},
 		{"POST", "/images/load", s.imageLoad},
 		{"POST", "/images/prune", s.imagePrune},
@@ -100,8 +101,7 @@ func (s *Server) table() []entry {
 		{"DELETE", "/volumes/{name}", s.volumeRemove},
 
 		{"GET", "/plugins", s.pluginList},
-		{"GET", "/images/search", notHere("searching Docker Hub is not supported")}, // before any image named so
-		{"GET", "/distribution/{name...}/json", notHere("asking a registry about an image without pulling it is not supported")},
+		{"GET", "/distribution/{name...}/json", s.distribution},
 		{"GET", "/containers/{id}/attach/ws", notHere("attaching by WebSocket is not supported: attach by POST")},
 		{"POST", "/session", notHere(noBuildKit)},
 		{"POST", "/grpc", notHere(noBuildKit)},

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/knarr/knarr/engine/container"
-	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/internal/version"
 )
 
@@ -121,10 +120,6 @@ func cgroupVersion() string {
 
 func (s *Server) pluginList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, []struct{}{})
-}
-
-func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
-	return errs.New(errs.Unsupported, "logins are kept by the client and sent with each pull and push")
 }
 
 // publish tells subscribers of something that happened to an image, network or volume.

@@ -118,7 +118,7 @@ func TestLoadRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
-			_, err := s.Load(t.Context(), bytes.NewReader(c.data), nil)
+			_, err := s.Load(t.Context(), bytes.NewReader(c.data), LoadOptions{})
 			if !errors.Is(err, c.kind) {
 				t.Error(err)
 			}
@@ -229,7 +229,7 @@ func TestLoadBomb(t *testing.T) {
 	}
 	defer s.Close()
 	bomb := tarOf(t, entry{name: "etc/group", body: strings.Repeat("\x00", 8<<20)})
-	_, err = s.Load(t.Context(), bytes.NewReader(gz(t, dockerArchive(t, "bomb", bomb))), nil)
+	_, err = s.Load(t.Context(), bytes.NewReader(gz(t, dockerArchive(t, "bomb", bomb))), LoadOptions{})
 	if !errors.Is(err, errs.TooLarge) {
 		t.Error(err)
 	}

@@ -17,8 +17,9 @@ import (
 	"github.com/knarr/knarr/internal/errs"
 )
 
-// fetchBlob brings a blob into the store. What an earlier attempt, also of an earlier daemon, has brought is not asked for again.
-func (s *Store) fetchBlob(ctx context.Context, h *hold, r *remoteRepo, d ocispec.Descriptor, progress func(Progress)) error {
+// fetchBlob brings a blob into the store from one of several sources, of which the last is tried several times. What an
+// earlier attempt, also of an earlier daemon, has brought is not asked for again.
+func (s *Store) fetchBlob(ctx context.Context, h *hold, from []*remoteRepo, d ocispec.Descriptor, progress func(Progress)) error {
 	release, err := s.once(ctx, d.Digest)
 	if err != nil {
 		return err
@@ -29,20 +30,36 @@ func (s *Store) fetchBlob(ctx context.Context, h *hold, r *remoteRepo, d ocispec
 		return nil
 	}
 	file := s.path(downloadsDir, d.Digest.Encoded())
-	const attempts = 4
-	for n := 1; ; n++ {
-		moved, err := s.fetchOnce(ctx, r, d, file, progress)
-		if err == nil {
+	for ; len(from) > 1; from = from[1:] {
+		if err := s.fetchOnce(ctx, from[0], d, file, progress); err == nil {
 			return s.adoptBlob(file, d.Digest)
+		} else if ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := s.fetchRepeatedly(ctx, from[0], d, file, progress); err != nil {
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	return s.adoptBlob(file, d.Digest)
+}
+
+func (s *Store) fetchRepeatedly(ctx context.Context, r *remoteRepo, d ocispec.Descriptor, file string, progress func(Progress)) error {
+	const attempts = 4 // that brought it no further
+	best := int64(0)
+	for n := 1; ; n++ {
+		err := s.fetchOnce(ctx, r, d, file, progress)
+		if err == nil {
+			return nil
+		}
+		if fi, serr := os.Stat(file); serr == nil && fi.Size() > best { // a bad line that moves on gets there
+			best, n = fi.Size(), 0
 		}
 		if kind := errs.Kind(err); ctx.Err() != nil || kind != nil && kind != errs.Unavailable || n >= attempts {
-			return fmt.Errorf("blob %s: %w", d.Digest, err)
+			return err
 		}
 		s.log.Debug("image store: download interrupted", "blob", d.Digest, "attempt", n, "err", err)
-		if !moved {
-			if err := pause(ctx, time.Duration(n)*300*time.Millisecond); err != nil {
-				return err
-			}
+		if err := pause(ctx, time.Duration(n+1)*200*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }
@@ -58,48 +75,48 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// fetchOnce appends to file what it lacks and checks the whole. moved says whether any byte came.
-func (s *Store) fetchOnce(ctx context.Context, r *remoteRepo, d ocispec.Descriptor, file string, progress func(Progress)) (moved bool, err error) {
+// fetchOnce appends to file what it lacks and checks the whole.
+func (s *Store) fetchOnce(ctx context.Context, r *remoteRepo, d ocispec.Descriptor, file string, progress func(Progress)) error {
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 	hash := digest.SHA256.Digester()
 	have, err := io.Copy(hash.Hash(), io.LimitReader(f, d.Size))
 	if err != nil {
-		return false, err
+		return err
 	}
 	if have < d.Size || d.Size == 0 {
 		body, from, err := r.openBlob(ctx, d, have)
 		if err != nil {
-			return false, err
+			return err
 		}
 		defer body.Close()
 		if from != have { // the registry ignored the range
 			hash, have = digest.SHA256.Digester(), 0
 		}
 		if err := f.Truncate(have); err != nil {
-			return false, err
+			return err
 		}
 		if _, err := f.Seek(have, io.SeekStart); err != nil {
-			return false, err
+			return err
 		}
 		report := &meter{id: short(d.Digest), status: "Downloading", n: have, total: d.Size, out: progress}
 		n, err := io.Copy(io.MultiWriter(f, hash.Hash(), report), io.LimitReader(body, d.Size-have+1))
-		if moved = n > 0; err != nil {
-			return moved, errs.New(errs.Unavailable, "%w", err)
+		if err != nil {
+			return errs.New(errs.Unavailable, "%w", err)
 		}
 		have += n
 	}
 	if have < d.Size {
-		return moved, errs.New(errs.Unavailable, "the connection ended after %d of %d bytes", have, d.Size)
+		return errs.New(errs.Unavailable, "the connection ended after %d of %d bytes", have, d.Size)
 	}
 	if have != d.Size || hash.Digest() != d.Digest {
 		os.Remove(file)
-		return moved, errs.New(errs.Invalid, "the registry sent %d bytes with digest %s", have, hash.Digest())
+		return errs.New(errs.Invalid, "the registry sent %d bytes with digest %s", have, hash.Digest())
 	}
-	return moved, f.Close()
+	return f.Close()
 }
 
 // openBlob asks for a blob from an offset on and answers where the body really begins.
@@ -113,7 +130,7 @@ func (r *remoteRepo) openBlob(ctx context.Context, d ocispec.Descriptor, offset 
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, 0, registryError(r.named, err)
+		return nil, 0, registryError(r.named, r.ep, err)
 	}
 	if offset > 0 && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		resp.Body.Close()
@@ -121,7 +138,7 @@ func (r *remoteRepo) openBlob(ctx context.Context, d ocispec.Descriptor, offset 
 	}
 	if err := transport.CheckError(resp, http.StatusOK, http.StatusPartialContent); err != nil {
 		resp.Body.Close()
-		return nil, 0, registryError(r.named, err)
+		return nil, 0, registryError(r.named, r.ep, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body, 0, nil

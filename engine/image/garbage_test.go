@@ -49,6 +49,8 @@ func TestDecideRemoval(t *testing.T) {
 	twoNamed := two
 	twoNamed.byName = two.names[1]
 	used := []string{"c1"}
+	busy := one
+	busy.running = used
 	for name, c := range map[string]struct {
 		st    removalState
 		force bool
@@ -63,9 +65,12 @@ func TestDecideRemoval(t *testing.T) {
 		"by ID, two, forced":      {two, true, nil, "[docker.io/library/a:1 docker.io/library/b:1] true"},
 		"by name, used":           {named, false, used, `conflict: unable to remove repository reference "web:v1" (must force) - container c1 is using its referenced image abc`},
 		"by name, used, forced":   {named, true, used, "[docker.io/library/web:v1] false"},
+		"by ID, used":             {one, false, used, "conflict: unable to delete abc (must be forced) - image is being used by stopped container c1"},
 		"by ID, used, forced":     {one, true, used, "[docker.io/library/web:v1] true"},
+		"by ID, running, forced":  {busy, true, used, "conflict: unable to delete abc (cannot be forced) - image is being used by running container c1"},
 	} {
-		got, err := decideRemoval(c.st, c.force, c.users)
+		c.st.users = c.users
+		got, err := decideRemoval(c.st, c.force)
 		text := fmt.Sprint(got.untag, got.delete)
 		if err != nil {
 			text = err.Error()
@@ -101,17 +106,17 @@ func TestRemove(t *testing.T) {
 	if err := s.Tag("web:v1", "localhost:5000/web"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Remove(t.Context(), "nope", false, nil); !errors.Is(err, errs.NotFound) || err.Error() != "No such image: nope" {
+	if _, err := s.Remove(t.Context(), "nope", RemoveOptions{}); !errors.Is(err, errs.NotFound) || err.Error() != "No such image: nope" {
 		t.Error(err)
 	}
-	got, err := s.Remove(t.Context(), "localhost:5000/web", false, nil)
+	got, err := s.Remove(t.Context(), "localhost:5000/web", RemoveOptions{})
 	if err != nil || len(got) != 1 || got[0].Untagged != "localhost:5000/web:latest" {
 		t.Errorf("%v %v", got, err)
 	}
 	if _, err := s.Prepare(t.Context(), "c", img, InitFiles{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Remove(t.Context(), img.ID.Encoded()[:8], true, func(digest.Digest) []string { return []string{"c"} }); err != nil {
+	if _, err := s.Remove(t.Context(), img.ID.Encoded()[:8], RemoveOptions{Force: true, InUse: func(digest.Digest) []string { return []string{"c"} }}); err != nil {
 		t.Fatal(err)
 	}
 	wantFile(t, mounted(t, s, "c")+"/hello", "one") // the snapshot keeps its layers
@@ -127,7 +132,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		t.Fatal(got)
 	}
 	load(t, s, dockerArchive(t, "web:v1", baseLayers(t)...))
-	if _, err := s.Remove(t.Context(), "web:v1", false, nil); err != nil {
+	if _, err := s.Remove(t.Context(), "web:v1", RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := files(t, s); got != emptyStore {
@@ -221,7 +226,7 @@ func TestNames(t *testing.T) {
 	if got, err := s.Get("nginx@" + string(img.ID)); err != nil || got.ID != img.ID {
 		t.Errorf("by config digest: %v", err)
 	}
-	if _, err := s.Load(t.Context(), bytes.NewReader(dockerArchive(t, "nginx:1.8", baseLayers(t)[0])), nil); err != nil {
+	if _, err := s.Load(t.Context(), bytes.NewReader(dockerArchive(t, "nginx:1.8", baseLayers(t)[0])), LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Get(string(img.ID)); err != nil || !got.Dangling() {

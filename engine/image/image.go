@@ -30,6 +30,7 @@ type Image struct {
 	Local       bool            // built, loaded, imported or committed here: this store is its origin
 	Parent      digest.Digest   // the image it was built or committed from, "" if unknown
 	Cache       bool            // made by a build step, kept for the next build; hidden from plain lists
+	Loaded      []string        // answered by Load alone: those of Names that the archive gave
 
 	record imageRecord
 	chain  []digest.Digest // chainIDs, bottom first
@@ -49,6 +50,40 @@ func (s *Store) LayerSizes(img Image) []int64 {
 		}
 	}
 	return out
+}
+
+// LayerDirs are the host folders of the image's layers, the topmost first. They are read only.
+func (s *Store) LayerDirs(img Image) []string { return s.fsDirs(chainIDs(img.Layers)) }
+
+// SharedSizes answers, by image, the bytes of its layers that other images have too.
+func (s *Store) SharedSizes() map[digest.Digest]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	users := map[digest.Digest]int{}
+	for _, img := range s.images {
+		for _, c := range img.chain {
+			users[c]++
+		}
+	}
+	out := map[digest.Digest]int64{}
+	for id, img := range s.images {
+		out[id] = 0
+		for _, c := range img.chain {
+			if users[c] > 1 {
+				out[id] += s.layers[c].Size
+			}
+		}
+	}
+	return out
+}
+
+// Fits says whether the image runs on a platform given as "os/arch[/variant]".
+func (i Image) Fits(platform string) (bool, error) {
+	want, err := parsePlatform(platform)
+	if err != nil {
+		return false, err
+	}
+	return matches(i.Config.Platform, want), nil
 }
 
 // Platform is the image's "os/architecture[/variant]".

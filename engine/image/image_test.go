@@ -124,7 +124,7 @@ func openStore(t testing.TB, dir string) *Store {
 
 func load(t testing.TB, s *Store, archive []byte) Image {
 	t.Helper()
-	imgs, err := s.Load(t.Context(), bytes.NewReader(archive), nil)
+	imgs, err := s.Load(t.Context(), bytes.NewReader(archive), LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,11 +35,19 @@ type loadable struct {
 	layers []stagedFile // bottom first, one per diffID
 }
 
+// LoadOptions of Load.
+type LoadOptions struct {
+	Platform string // "os/arch[/variant]", of archives with several; "" for this machine's
+	Progress func(Progress)
+}
+
 // Load reads a docker-archive or an OCI layout (or both in one), plain or compressed. Layers the store has are not unpacked again.
-func (s *Store) Load(ctx context.Context, r io.Reader, progress func(Progress)) ([]Image, error) {
-	if progress == nil {
-		progress = func(Progress) {}
+func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Image, error) {
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
 	}
+	progress := serialise(o.Progress)
 	tmp, err := s.temp("load")
 	if err != nil {
 		return nil, err
@@ -49,15 +57,27 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress func(Progress)) 
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	list, err := a.images()
+	list, err := a.images(want)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
+	}
+	if o.Platform != "" {
+		for _, l := range list {
+			if !matches(l.spec.Platform, want) {
+				return nil, errs.New(errs.NotFound, "load: the archive's image is for %s, not for %s", platformString(l.spec.Platform), platformString(want))
+			}
+		}
 	}
 	var out []Image
 	for _, l := range list {
 		img, err := s.loadOne(ctx, l, progress)
 		if err != nil {
 			return out, fmt.Errorf("load %s: %w", strings.Join(append(l.names, short(digest.FromBytes(l.config))), " "), err)
+		}
+		for _, n := range l.names {
+			if normal, err := parseTag(n); err == nil {
+				img.Loaded = append(img.Loaded, familiar(normal))
+			}
 		}
 		out = append(out, img)
 	}
@@ -127,12 +147,12 @@ func blobMediaType(file string) string {
 }
 
 // images reads what the archive describes: manifest.json if there is one, for it has the names, else the OCI index.
-func (a *archive) images() ([]loadable, error) {
+func (a *archive) images(want ocispec.Platform) ([]loadable, error) {
 	switch {
 	case a.has("manifest.json"):
 		return a.dockerImages()
 	case a.has("index.json"):
-		return a.ociImages()
+		return a.ociImages(want)
 	case a.has("repositories"):
 		return nil, errs.New(errs.Unsupported, "the archive has the form of Docker before 1.10 (no manifest.json); save it again with a newer Docker")
 	}
@@ -194,20 +214,20 @@ const (
 	annotationRef  = ocispec.AnnotationRefName
 )
 
-func (a *archive) ociImages() ([]loadable, error) {
+func (a *archive) ociImages(want ocispec.Platform) ([]loadable, error) {
 	data, err := a.read("index.json", maxManifestSize)
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.ociIndex(data, nil, 0)
+	list, err := a.ociIndex(data, want, nil, 0)
 	if err == nil && len(list) == 0 {
-		err = errs.New(errs.NotFound, "index.json has no image for this machine's platform")
+		err = errs.New(errs.NotFound, "index.json has no image for %s", platformString(want))
 	}
 	return list, err
 }
 
 // ociIndex collects the images of an index; of a nested one, which is one image for several platforms, the fitting one.
-func (a *archive) ociIndex(data []byte, names []string, depth int) ([]loadable, error) {
+func (a *archive) ociIndex(data []byte, want ocispec.Platform, names []string, depth int) ([]loadable, error) {
 	if depth > 3 {
 		return nil, errs.New(errs.TooLarge, "indexes are nested too deep")
 	}
@@ -219,10 +239,9 @@ func (a *archive) ociIndex(data []byte, names []string, depth int) ([]loadable, 
 		l, err := a.ociImage(doc, names)
 		return []loadable{l}, err
 	}
-	host, _ := parsePlatform("")
 	var out []loadable
 	for _, d := range doc.Manifests {
-		if d.Platform != nil && !matches(*d.Platform, host) {
+		if d.Platform != nil && !matches(*d.Platform, want) {
 			continue
 		}
 		if !slices.Contains(manifestTypes, d.MediaType) { // an attestation, a signature: nothing to run
@@ -235,7 +254,7 @@ func (a *archive) ociIndex(data []byte, names []string, depth int) ([]loadable, 
 			}
 			return nil, err
 		}
-		more, err := a.ociIndex(sub, slices.Concat(names, ociNames(d)), depth+1)
+		more, err := a.ociIndex(sub, want, slices.Concat(names, ociNames(d)), depth+1)
 		if err != nil {
 			return nil, err
 		}

@@ -21,15 +21,24 @@ import (
 // PullOptions of Pull.
 type PullOptions struct {
 	Auth     Auth
-	Platform string // "os/arch[/variant]"; "" for this machine's
-	Insecure bool   // plain http and unverified certificates; loopback registries need not say so for http
+	AuthFor  func(registry string) Auth // asked instead if Auth is empty and it is not nil
+	Platform string                     // "os/arch[/variant]"; "" for this machine's
+	Insecure bool                       // plain http and unverified certificates; loopback registries need not say so for http
 	Progress func(Progress)
+}
+
+func (o PullOptions) auth(registry string) Auth {
+	if o.Auth == (Auth{}) && o.AuthFor != nil {
+		return o.AuthFor(registry)
+	}
+	return o.Auth
 }
 
 // parallelDownloads of one pull, as Docker has by default.
 const parallelDownloads = 3
 
-// Pull fetches an image from its registry and names it, unless it was asked for by digest. Layers that are here are not fetched.
+// Pull fetches an image and names it, unless it was asked for by digest. Layers that are here are not fetched. Peers are
+// asked first, then mirrors, then the registry that the name says.
 func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, error) {
 	n, err := ParseName(ref)
 	if err != nil {
@@ -39,16 +48,39 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, err
 	if err != nil {
 		return Image{}, err
 	}
-	p := &pull{s: s, h: s.newHold(), named: n, want: want, progress: serialise(o.Progress)}
+	p := &pull{s: s, h: s.newHold(), named: n, want: want, progress: serialise(o.Progress), peers: s.peerRepos(n)}
 	defer p.h.release()
-	if p.repo, err = openRepo(ctx, n, o.Auth, o.Insecure, "pull"); err != nil {
-		return Image{}, fmt.Errorf("pull %s: %w", reference.FamiliarString(n), err)
-	}
-	img, err := p.run(ctx)
+	img, err := p.anywhere(ctx, o)
 	if err != nil {
 		return Image{}, fmt.Errorf("pull %s: %w", reference.FamiliarString(n), err)
 	}
 	return img, nil
+}
+
+// anywhere tries each place that may have the image; what one has sent is not asked for again at the next.
+func (p *pull) anywhere(ctx context.Context, o PullOptions) (Image, error) {
+	if img, ok, err := p.fromPeers(ctx); ok || err != nil {
+		return img, err
+	}
+	registry := reference.Domain(p.named)
+	eps, err := p.s.remote.endpoints(registry)
+	if err != nil {
+		return Image{}, err
+	}
+	for _, ep := range eps {
+		ep.plain, ep.insecure = ep.plain || o.Insecure, ep.insecure || o.Insecure
+		var img Image
+		if p.repo, err = openRepo(ctx, p.named, ep, o.auth(registry), "pull"); err == nil {
+			img, err = p.run(ctx)
+		}
+		if err == nil || ctx.Err() != nil {
+			return img, err
+		}
+		if ep.mirror {
+			p.s.log.Warn("image store: mirror left out", "mirror", ep.host, "image", p.named.String(), "err", err)
+		}
+	}
+	return Image{}, err
 }
 
 // serialise lets parallel downloads report through one function.
@@ -68,7 +100,8 @@ func serialise(f func(Progress)) func(Progress) {
 type pull struct {
 	s        *Store
 	h        *hold
-	repo     *remoteRepo
+	repo     *remoteRepo   // that the image is pulled from
+	peers    []*remoteRepo // asked for blobs before repo
 	named    reference.Named
 	want     ocispec.Platform
 	progress func(Progress)
@@ -219,7 +252,7 @@ func (p *pull) layers(ctx context.Context, doc manifestDoc, sp Spec) error {
 	g.Go(func() error { return p.unpack(gctx, doc, sp, chain, have, ready) })
 	for i := have; i < len(doc.Layers); i++ {
 		g.Go(func() error {
-			if err := p.s.fetchBlob(gctx, p.h, p.repo, doc.Layers[i], p.progress); err != nil {
+			if err := p.s.fetchBlob(gctx, p.h, p.blobSources(), doc.Layers[i], p.progress); err != nil {
 				return err
 			}
 			p.progress(Progress{ID: short(doc.Layers[i].Digest), Status: "Download complete"})

@@ -32,28 +32,34 @@ type PushOptions struct {
 	Progress func(Progress)
 }
 
-// Push sends the image to the registry its name says, and answers the manifest's digest. An image that was pulled goes out
+// Pushed is the manifest that Push left in the registry.
+type Pushed struct {
+	Digest digest.Digest
+	Size   int64
+}
+
+// Push sends the image to the registry its name says, and answers its manifest. An image that was pulled goes out
 // byte for byte as it came, so that its digest stays; others get gzip layers and Docker's manifest, which every registry takes.
-func (s *Store) Push(ctx context.Context, ref string, o PushOptions) (digest.Digest, error) {
+func (s *Store) Push(ctx context.Context, ref string, o PushOptions) (Pushed, error) {
 	normal, err := parseTag(ref)
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	n, err := reference.ParseNormalizedNamed(normal)
 	if err != nil {
-		return "", invalidName(ref, err)
+		return Pushed{}, invalidName(ref, err)
 	}
 	h := s.newHold()
 	defer h.release()
 	img, layers, err := s.pushState(h, normal)
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	d, err := s.push(ctx, n, img, layers, o)
 	if err != nil {
-		return "", fmt.Errorf("push %s: %w", reference.FamiliarString(n), err)
+		return Pushed{}, fmt.Errorf("push %s: %w", reference.FamiliarString(n), err)
 	}
-	return d, s.notePushed(img.ID, reference.FamiliarName(n)+"@"+d.String())
+	return d, s.notePushed(img.ID, reference.FamiliarName(n)+"@"+d.Digest.String())
 }
 
 func (s *Store) pushState(h *hold, normal string) (*Image, []*layerRecord, error) {
@@ -72,36 +78,40 @@ func (s *Store) pushState(h *hold, normal string) (*Image, []*layerRecord, error
 	return img, layers, nil
 }
 
-func (s *Store) push(ctx context.Context, n reference.Named, img *Image, layers []*layerRecord, o PushOptions) (digest.Digest, error) {
+func (s *Store) push(ctx context.Context, n reference.Named, img *Image, layers []*layerRecord, o PushOptions) (Pushed, error) {
 	tmp, err := s.temp("push")
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	defer s.discard(tmp)
 	out := &outgoing{progress: serialise(o.Progress)}
+	out.progress(Progress{Status: "The push refers to repository [" + n.Name() + "]"})
 	if out.config, err = s.readBlob(img.ID, maxConfigSize); err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	if err := s.fill(ctx, out, tmp, img, layers); err != nil {
-		return "", err
+		return Pushed{}, err
 	}
-	repo, err := openRepo(ctx, n, o.Auth, o.Insecure, "push,pull")
+	ep := s.remote.endpoint(reference.Domain(n))
+	ep.plain, ep.insecure = ep.plain || o.Insecure, ep.insecure || o.Insecure
+	repo, err := openRepo(ctx, n, ep, o.Auth, "push,pull")
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
 	tag, _ := target(n)
-	image, err := partial.CompressedToImage(out)
+	core, err := partial.CompressedToImage(out)
 	if err != nil {
-		return "", err
+		return Pushed{}, err
 	}
+	image := mountable{core, s.mountSources(repo, n, layers)}
 	err = remote.Write(repo.repo.Tag(tag), image, remote.WithContext(ctx), remote.WithTransport(repo.client.Transport), remote.WithAuth(o.Auth.authenticator()))
 	if err != nil {
-		return "", registryError(n, err)
+		return Pushed{}, registryError(n, ep, err)
 	}
 	for _, l := range out.layers {
 		l.finished()
 	}
-	return digest.FromBytes(out.manifest), nil
+	return Pushed{digest.FromBytes(out.manifest), int64(len(out.manifest))}, nil
 }
 
 // notePushed adds the name the image now has in a registry.

@@ -41,43 +41,55 @@ func (a Auth) authenticator() authn.Authenticator {
 // remoteRepo is one repository of one registry, authenticated.
 type remoteRepo struct {
 	named  reference.Named
+	ep     endpoint
 	repo   name.Repository
 	client *http.Client
 	base   string // "https://host/v2/name"
 }
 
-// openRepo finds out how to talk to the registry of n. Loopback registries may speak plain http, others only if insecure.
-func openRepo(ctx context.Context, n reference.Named, auth Auth, insecure bool, action string) (*remoteRepo, error) {
-	plain := insecure || isLoopback(reference.Domain(n))
+// openRepo finds out how to talk to an endpoint of the registry of n, and authenticates.
+func openRepo(ctx context.Context, n reference.Named, ep endpoint, auth Auth, action string) (*remoteRepo, error) {
+	reg, err := ep.registry()
+	if err != nil {
+		return nil, err
+	}
+	repo := reg.Repo(reference.Path(n))
+	if ep.mirror {
+		auth = Auth{}
+	}
+	rt, err := ep.connect(ctx, reg, auth, repo.Scope(action))
+	if err != nil {
+		return nil, registryError(n, ep, err)
+	}
+	return &remoteRepo{named: n, ep: ep, repo: repo, client: &http.Client{Transport: rt, CheckRedirect: checkRedirect},
+		base: reg.Scheme() + "://" + reg.RegistryStr() + "/v2/" + repo.RepositoryStr()}, nil
+}
+
+func (ep endpoint) registry() (name.Registry, error) {
 	opts := []name.Option{name.StrictValidation}
-	if plain {
+	if ep.plain {
 		opts = append(opts, name.Insecure)
 	}
-	repo, err := name.NewRepository(n.Name(), opts...)
+	reg, err := name.NewRegistry(ep.host, opts...)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "%w", err)
+		return reg, errs.New(errs.Invalid, "registry %q: %w", ep.host, err)
 	}
-	base := baseTransport(plain, insecure)
-	rt, err := transport.NewWithContext(ctx, repo.Registry, auth.authenticator(), base, []string{repo.Scope(action)})
-	if err != nil {
-		return nil, registryError(n, err)
-	}
-	return &remoteRepo{named: n, repo: repo, client: &http.Client{Transport: rt, CheckRedirect: checkRedirect},
-		base: repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr()}, nil
+	return reg, nil
 }
 
-func isLoopback(hostPort string) bool {
-	host, _, err := net.SplitHostPort(hostPort)
+// connect asks the registry which scheme and authentication it wants. All of it together is bounded: a registry that
+// cannot be reached must be said so soon.
+func (ep endpoint) connect(ctx context.Context, reg name.Registry, auth Auth, scopes ...string) (http.RoundTripper, error) {
+	base, err := ep.transport()
 	if err != nil {
-		host = hostPort
+		return nil, err
 	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return transport.NewWithContext(ctx, reg, auth.authenticator(), base, scopes)
 }
 
-// baseTransport gives up early on what does not answer: nothing may stall on a registry that is not there.
-func baseTransport(plain, unverified bool) http.RoundTripper {
-	t := &http.Transport{
+// newTransport gives up early on what does not answer: nothing may stall on a registry that is not there.
+func newTransport() *http.Transport {
+	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dial,
 		TLSHandshakeTimeout:   15 * time.Second,
@@ -85,13 +97,6 @@ func baseTransport(plain, unverified bool) http.RoundTripper {
 		IdleConnTimeout:       30 * time.Second,
 		ForceAttemptHTTP2:     true,
 	}
-	if unverified {
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the user said so for this registry
-	}
-	if plain {
-		return t
-	}
-	return httpsOnly{t}
 }
 
 // How long a name may take to resolve, and all of connecting to what it resolves to.
@@ -154,22 +159,14 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // registryError gives a registry's answer its kind and a sentence.
-func registryError(n reference.Named, err error) error {
+func registryError(n reference.Named, ep endpoint, err error) error {
 	if errs.Kind(err) != nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	ref := reference.FamiliarString(n)
 	var te *transport.Error
 	if !errors.As(err, &te) {
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
-			return errs.New(errs.Unavailable, "registry %s cannot be reached: lookup %s: %s", reference.Domain(n), dns.Name, dns.Err)
-		}
-		var get *url.Error
-		if errors.As(err, &get) {
-			err = get.Err
-		}
-		return errs.New(errs.Unavailable, "registry %s: %w", reference.Domain(n), err)
+		return unreachable(ep, err)
 	}
 	var codes []string
 	for _, d := range te.Errors {
@@ -181,9 +178,32 @@ func registryError(n reference.Named, err error) error {
 	case te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden:
 		return errs.New(errs.Denied, "access denied for %s, repository does not exist or may require a login: %w", reference.FamiliarName(n), err)
 	case te.StatusCode == http.StatusTooManyRequests || te.StatusCode >= 500:
-		return errs.New(errs.Unavailable, "registry %s: %w", reference.Domain(n), err)
+		return errs.New(errs.Unavailable, "registry %s: %w", ep.host, err)
 	}
-	return fmt.Errorf("registry %s: %w", reference.Domain(n), err)
+	return fmt.Errorf("registry %s: %w", ep.host, err)
+}
+
+// unreachable gives an error of talking to an endpoint a sentence with the way out.
+func unreachable(ep endpoint, err error) error {
+	if errs.Kind(err) != nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return errs.New(errs.Unavailable, "registry %s cannot be reached: lookup %s: %s", ep.host, dns.Name, dns.Err)
+	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return errs.New(errs.Unavailable, "registry %s: %w (to trust its authority put it into /etc/knarr/certs.d/%s/ca.crt; to trust anything give the daemon --insecure-registry %s)", ep.host, cert.Err, ep.host, ep.host)
+	}
+	var get *url.Error
+	if errors.As(err, &get) {
+		err = get.Err
+	}
+	if !ep.plain && strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return errs.New(errs.Unavailable, "registry %s speaks plain http: to allow that give the daemon --insecure-registry %s", ep.host, ep.host)
+	}
+	return errs.New(errs.Unavailable, "registry %s: %w", ep.host, err)
 }
 
 // manifest fetches a manifest or index by tag or digest and answers its bytes, digest and the type its header names.
@@ -195,11 +215,11 @@ func (r *remoteRepo) manifest(ctx context.Context, tagOrDigest string) ([]byte, 
 	req.Header.Set("Accept", strings.Join(manifestTypes, ","))
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return nil, "", "", registryError(r.named, err)
+		return nil, "", "", registryError(r.named, r.ep, err)
 	}
 	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusOK); err != nil {
-		return nil, "", "", registryError(r.named, err)
+		return nil, "", "", registryError(r.named, r.ep, err)
 	}
 	data, err := readBounded(resp.Body, maxManifestSize)
 	if err != nil {

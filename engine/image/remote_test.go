@@ -54,19 +54,19 @@ func TestPushAndPull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != img.ID || got.Local || got.RepoDigests[0] != host+"/team/web@"+d.String() || got.Names[0] != ref {
+	if got.ID != img.ID || got.Local || got.RepoDigests[0] != host+"/team/web@"+d.Digest.String() || got.Names[0] != ref {
 		t.Errorf("%+v", got)
 	}
-	for _, want := range []string{"Pulling from team/web", "Pulling fs layer", "Download complete", "Pull complete", "Digest: " + d.String()} {
+	for _, want := range []string{"Pulling from team/web", "Pulling fs layer", "Download complete", "Pull complete", "Digest: " + d.Digest.String()} {
 		if !strings.Contains(strings.Join(seen, "|"), want) {
 			t.Errorf("no progress %q in %q", want, seen)
 		}
 	}
-	if same, err := b.Get(host + "/team/web@" + d.String()); err != nil || same.ID != img.ID {
+	if same, err := b.Get(host + "/team/web@" + d.Digest.String()); err != nil || same.ID != img.ID {
 		t.Errorf("by digest: %v %v", same.ID, err)
 	}
 	seen = nil
-	if _, err := b.Pull(t.Context(), host+"/team/web@"+d.String(), PullOptions{Progress: func(p Progress) { seen = append(seen, p.Status) }}); err != nil {
+	if _, err := b.Pull(t.Context(), host+"/team/web@"+d.Digest.String(), PullOptions{Progress: func(p Progress) { seen = append(seen, p.Status) }}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(strings.Join(seen, "|"), "Already exists"); n != 2 {
@@ -77,7 +77,7 @@ func TestPushAndPull(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d2, err := b.Push(t.Context(), host+"/team/web:v2", PushOptions{}); err != nil || d2 != d {
-		t.Errorf("pushed again: %s %v, want %s", d2, err, d)
+		t.Errorf("pushed again: %v %v, want %v", d2, err, d)
 	}
 	if _, err := b.Prepare(t.Context(), "c", got, InitFiles{}); err != nil {
 		t.Fatal(err)

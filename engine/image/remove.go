@@ -39,17 +39,24 @@ func (s *Store) imageAndAncestors(ref string) ([]digest.Digest, error) {
 	return ids, nil
 }
 
+// RemoveOptions of Remove.
+type RemoveOptions struct {
+	Force   bool                         // also an image that is used, or is asked for by ID and has names in several repositories
+	NoPrune bool                         // keep the build steps that led to it
+	InUse   func(digest.Digest) []string // the containers made from an image; nil means none
+	Running func(digest.Digest) []string // those of them that run: no force takes their image away
+}
+
 // Remove does what `docker rmi` does: a name loses its image, and an image without names goes, with the build steps that
-// led to it and nothing else needs. inUse names the containers made from an image; nil means none. force removes an image
-// that is used or has several names; snapshots keep the layers they stand on.
-func (s *Store) Remove(ctx context.Context, ref string, force bool, inUse func(digest.Digest) []string) ([]Removed, error) {
+// led to it and nothing else needs. Snapshots keep the layers they stand on.
+func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	ids, err := s.imageAndAncestors(ref)
 	if err != nil {
 		return nil, err
 	}
-	users := s.askUsers(inUse, ids)
+	o.InUse, o.Running = s.askUsers(o.InUse, ids), s.askUsers(o.Running, ids)
 	s.mu.Lock()
-	removed, trash, err := s.remove(ref, force, users)
+	removed, trash, err := s.remove(ref, o)
 	s.mu.Unlock()
 	for _, t := range trash {
 		s.burn(t)
@@ -57,12 +64,14 @@ func (s *Store) Remove(ctx context.Context, ref string, force bool, inUse func(d
 	return removed, err
 }
 
-func (s *Store) remove(ref string, force bool, inUse func(digest.Digest) []string) ([]Removed, []string, error) {
+func (s *Store) remove(ref string, o RemoveOptions) ([]Removed, []string, error) {
 	img, err := s.find(ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	gone, err := decideRemoval(s.removalState(img, ref), force, inUse(img.ID))
+	st := s.removalState(img, ref)
+	st.users, st.running = o.InUse(img.ID), o.Running(img.ID)
+	gone, err := decideRemoval(st, o.Force)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -77,7 +86,10 @@ func (s *Store) remove(ref string, force bool, inUse func(digest.Digest) []strin
 	for _, d := range img.RepoDigests {
 		out = append(out, Removed{Untagged: d})
 	}
-	ids := s.withParents(img, inUse)
+	ids := []digest.Digest{img.ID}
+	if !o.NoPrune {
+		ids = s.withParents(img, o.InUse)
+	}
 	for _, id := range ids {
 		out = append(out, Removed{Deleted: id})
 	}
@@ -106,6 +118,8 @@ type removalState struct {
 	byName string   // the normalised name asked for, "" if by ID
 	names  []string // all normalised names of the image, sorted
 	repos  int      // how many repositories they are in
+
+	users, running []string // containers made from the image, and those of them that run
 }
 
 func (s *Store) removalState(img *Image, ref string) removalState {
@@ -132,26 +146,31 @@ type removal struct {
 	delete bool
 }
 
-// decideRemoval follows Docker's rules: a name among several is only untagged; an image in use needs force.
-func decideRemoval(st removalState, force bool, users []string) (removal, error) {
-	if st.byName != "" && len(st.names) > 1 {
+// decideRemoval follows Docker's rules: a name among several is only untagged; an image in use needs force, and loses then
+// only its name if a name was asked for; one that a running container uses stays.
+func decideRemoval(st removalState, force bool) (removal, error) {
+	conflict := func(format string, args ...any) (removal, error) {
+		return removal{}, errs.New(errs.Conflict, "conflict: "+format, args...)
+	}
+	switch byID := st.byName == ""; {
+	case !byID && len(st.names) > 1:
 		return removal{untag: []string{st.byName}}, nil
-	}
-	if st.byName == "" && st.repos > 1 && !force {
-		return removal{}, errs.New(errs.Conflict, "conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", st.short)
-	}
-	if len(users) > 0 && !force {
-		what := "unable to delete " + st.short
-		if st.byName != "" {
-			what = "unable to remove repository reference \"" + familiar(st.byName) + "\""
-		}
-		return removal{}, errs.New(errs.Conflict, "conflict: %s (must force) - container %s is using its referenced image %s", what, users[0], st.short)
-	}
-	if st.byName != "" && len(users) > 0 { // forced by name: the image stays for its containers
+	case byID && len(st.running) > 0:
+		return conflict("unable to delete %s (cannot be forced) - image is being used by running container %s", st.short, shortID(st.running[0]))
+	case byID && st.repos > 1 && !force:
+		return conflict("unable to delete %s (must be forced) - image is referenced in multiple repositories", st.short)
+	case byID && len(st.users) > 0 && !force:
+		return conflict("unable to delete %s (must be forced) - image is being used by stopped container %s", st.short, shortID(st.users[0]))
+	case !byID && len(st.users) > 0 && !force:
+		return conflict("unable to remove repository reference %q (must force) - container %s is using its referenced image %s", familiar(st.byName), shortID(st.users[0]), st.short)
+	case !byID && len(st.users) > 0: // the image stays for its containers
 		return removal{untag: st.names}, nil
 	}
 	return removal{untag: st.names, delete: true}, nil
 }
+
+// shortID is how containers are named in messages.
+func shortID(id string) string { return id[:min(12, len(id))] }
 
 // withParents is the image and those of its ancestors that were only build steps towards it. It needs mu.
 func (s *Store) withParents(img *Image, inUse func(digest.Digest) []string) []digest.Digest {

@@ -26,6 +26,8 @@ type Config struct {
 	Dir    string       // made if missing, mode 0700
 	Limits layer.Limits // of each layer unpacked; zero fields are the defaults
 	Log    *slog.Logger // nil: slog.Default
+
+	Registries Registries
 }
 
 // Store is the image store of one daemon.
@@ -34,6 +36,7 @@ type Store struct {
 	limits layer.Limits
 	log    *slog.Logger
 	lock   *os.File
+	remote Registries
 
 	burning sync.WaitGroup // removals of what is hidden already
 
@@ -73,11 +76,14 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if err := cfg.Registries.Validate(); err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, limits: cfg.Limits, log: cfg.Log, images: map[digest.Digest]*Image{}, names: map[string]digest.Digest{},
+	s := &Store{dir: dir, limits: cfg.Limits, log: cfg.Log, remote: cfg.Registries, images: map[digest.Digest]*Image{}, names: map[string]digest.Digest{},
 		layers: map[digest.Digest]*layerRecord{}, snaps: map[string]*snapshotRecord{}, inits: map[string]*initLayer{}, held: map[digest.Digest]int{}, busy: map[digest.Digest]chan struct{}{}}
 	if err := s.open(); err != nil {
 		s.Close()

@@ -97,7 +97,7 @@ func (s *Server) imageSummary(img image.Image) dimage.Summary {
 // imageListed says whether the filters about names and labels let an image through. Of one that the filter reference lets
 // through by some of its names, only these are left.
 func imageListed(img *image.Image, f filters) bool {
-	if !f.labels(img.Config.Config.Labels) || !f.withoutLabels(img.Config.Config.Labels) || f["dangling"] != nil && f.flag("dangling", false) != (len(img.Names) == 0) {
+	if !f.labels(img.Config.Config.Labels) || f["dangling"] != nil && f.flag("dangling", false) != (len(img.Names) == 0) {
 		return false
 	}
 	if f["reference"] == nil {
@@ -293,7 +293,7 @@ func (s *Server) imagePrune(w http.ResponseWriter, r *http.Request) error {
 	}
 	removed, freed, err := s.Images.Prune(r.Context(), image.PruneOptions{
 		All: !f.flag("dangling", true), InUse: s.Containers.ImageUsers, Keep: func(i image.Image) bool {
-			return !f.labels(i.Config.Config.Labels) || !f.withoutLabels(i.Config.Config.Labels) || !until.IsZero() && !i.Created.Before(until)
+			return !f.labels(i.Config.Config.Labels) || !until.IsZero() && !i.Created.Before(until)
 		},
 	})
 	if err != nil {

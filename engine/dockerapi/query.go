@@ -165,37 +165,3 @@ func (f filters) flag(name string, def bool) bool {
 	}
 	return v[0] == "1" || strings.EqualFold(v[0], "true")
 }
-
-// withoutLabels says whether no filter label! holds.
-func (f filters) withoutLabels(have map[string]string) bool {
-	for _, not := range f["label!"] {
-		k, v, withValue := strings.Cut(not, "=")
-		if got, ok := have[k]; ok && (!withValue || got == v) {
-			return false
-		}
-	}
-	return true
-}
-
-// until reads the filter of that name: a duration before now, a time, or seconds since 1970. Zero when it is absent.
-func (f filters) until(now time.Time) (time.Time, error) {
-	v := f["until"]
-	if len(v) == 0 {
-		return time.Time{}, nil
-	}
-	if len(v) > 1 {
-		return time.Time{}, errs.New(errs.Invalid, "more than one until filter specified")
-	}
-	if d, err := time.ParseDuration(v[0]); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02Z07:00", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, v[0], time.Local); err == nil {
-			return t, nil
-		}
-	}
-	if sec, err := strconv.ParseFloat(v[0], 64); err == nil {
-		return time.Unix(int64(sec), 0), nil
-	}
-	return time.Time{}, errs.New(errs.Invalid, "filter until: %q is neither a duration nor a time", v[0])
-}

@@ -23,16 +23,17 @@ import (
 // containerFlags are the flags of run and create.
 type containerFlags struct {
 	attached bool // the caller will attach
+	limitFlags
+	isolationFlags
 	healthFlags
 	logFlags
 	expose   []string
 	platform string
 
-	name, user, workdir, hostname, network, ip, entrypoint, restart, pid, ipc, uts, cgroupns, stopSignal, pull, cidfile, cgroupParent, cpusetCpus, cpusetMems                      string
+	name, user, workdir, hostname, network, ip, entrypoint, restart, pid, ipc, uts, cgroupns, stopSignal, pull, cidfile, cgroupParent                                              string
 	env, envFile, volumes, mounts, ports, labels, capAdd, capDrop, devices, dns, dnsSearch, dnsOption, addHost, groupAdd, securityOpt, sysctl, tmpfs, ulimit, aliases, volumesFrom []string
 	interactive, tty, rm, privileged, readOnly, publishAll, init                                                                                                                   bool
-	memory, memorySwap, memoryReservation, shmSize, cpus                                                                                                                           string
-	cpuPeriod, cpuQuota, cpuShares, pidsLimit                                                                                                                                      int64
+	shmSize                                                                                                                                                                        string
 	stopTimeout, oomScoreAdj                                                                                                                                                       int
 }
 
@@ -66,16 +67,8 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.dnsSearch, "dns-search", nil, "search domain")
 	f.StringArrayVar(&c.dnsOption, "dns-option", nil, "resolver option")
 	f.StringArrayVar(&c.addHost, "add-host", nil, "HOST:ADDRESS for /etc/hosts")
-	f.StringVarP(&c.memory, "memory", "m", "", "memory limit, like 512m")
-	f.StringVar(&c.memorySwap, "memory-swap", "", "memory and swap; -1 is unlimited swap")
-	f.StringVar(&c.memoryReservation, "memory-reservation", "", "soft limit")
-	f.StringVar(&c.cpus, "cpus", "", "number of CPUs, like 1.5")
-	f.Int64Var(&c.cpuPeriod, "cpu-period", 0, "CFS period in microseconds")
-	f.Int64Var(&c.cpuQuota, "cpu-quota", 0, "CFS quota in microseconds")
-	f.Int64VarP(&c.cpuShares, "cpu-shares", "c", 0, "relative weight")
-	f.StringVar(&c.cpusetCpus, "cpuset-cpus", "", "CPUs, like 0-2")
-	f.StringVar(&c.cpusetMems, "cpuset-mems", "", "memory nodes")
-	f.Int64Var(&c.pidsLimit, "pids-limit", 0, "number of processes; -1 is unlimited")
+	c.limitFlags.add(f)
+	c.isolationFlags.add(f)
 	f.StringArrayVar(&c.ulimit, "ulimit", nil, "NAME=SOFT[:HARD]")
 	f.IntVar(&c.oomScoreAdj, "oom-score-adj", 0, "-1000 to 1000")
 	f.StringVar(&c.shmSize, "shm-size", "", "size of /dev/shm")
@@ -84,7 +77,7 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.capAdd, "cap-add", nil, "capability to add")
 	f.StringArrayVar(&c.capDrop, "cap-drop", nil, "capability to drop")
 	f.StringArrayVar(&c.devices, "device", nil, "HOST[:CONTAINER[:rwm]]")
-	f.StringArrayVar(&c.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=FILE|unconfined")
+	f.StringArrayVar(&c.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=FILE|unconfined|builtin, systempaths=unconfined")
 	f.StringArrayVar(&c.sysctl, "sysctl", nil, "KEY=VALUE")
 	f.BoolVar(&c.readOnly, "read-only", false, "read-only root file system")
 	f.BoolVar(&c.init, "init", false, "run a small init as PID 1")
@@ -102,8 +95,8 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&c.stopSignal, "stop-signal", "", "signal that stops it")
 	f.IntVar(&c.stopTimeout, "stop-timeout", -1, "seconds before it is killed")
 	f.StringVar(&c.pid, "pid", "", "host or container:NAME")
-	f.StringVar(&c.ipc, "ipc", "", "private, host or container:NAME")
-	f.StringVar(&c.uts, "uts", "", "host")
+	f.StringVar(&c.ipc, "ipc", "", "private, shareable, none, host or container:NAME")
+	f.StringVar(&c.uts, "uts", "", "private or host")
 	f.StringVar(&c.cgroupns, "cgroupns", "", "private or host")
 	f.StringVar(&c.pull, "pull", "missing", "missing, always or never")
 	f.StringVar(&c.cidfile, "cidfile", "", "file to write the ID to")
@@ -123,9 +116,7 @@ func (c *containerFlags) options(args []string) (client.ContainerCreateOptions, 
 			CapAdd: c.capAdd, CapDrop: c.capDrop, DNSSearch: c.dnsSearch, DNSOptions: c.dnsOption, ExtraHosts: c.addHost,
 			GroupAdd: c.groupAdd, PidMode: container.PidMode(c.pid), IpcMode: container.IpcMode(c.ipc), UTSMode: container.UTSMode(c.uts),
 			CgroupnsMode: container.CgroupnsMode(c.cgroupns), PublishAllPorts: c.publishAll, OomScoreAdj: c.oomScoreAdj,
-			Resources: container.Resources{
-				CPUPeriod: c.cpuPeriod, CPUQuota: c.cpuQuota, CPUShares: c.cpuShares, CpusetCpus: c.cpusetCpus, CpusetMems: c.cpusetMems, CgroupParent: c.cgroupParent,
-			},
+			Resources: container.Resources{CgroupParent: c.cgroupParent},
 		},
 	}
 	if len(o.Config.Cmd) == 0 {
@@ -140,11 +131,8 @@ func (c *containerFlags) options(args []string) (client.ContainerCreateOptions, 
 	if c.init {
 		o.HostConfig.Init = &c.init
 	}
-	if c.pidsLimit != 0 {
-		o.HostConfig.PidsLimit = &c.pidsLimit
-	}
 	for _, set := range []func(*client.ContainerCreateOptions) error{
-		c.setEnv, c.setSizes, c.setPorts, c.setMounts, c.setNetwork, c.setRestart, c.setSecurity, c.setDevices, c.setHealth, c.setLog, c.setPlatform, c.checkPull,
+		c.setEnv, c.setLimits, c.setIsolation, c.setSizes, c.setPorts, c.setMounts, c.setNetwork, c.setRestart, c.setSecurity, c.setDevices, c.setHealth, c.setLog, c.setPlatform, c.checkPull,
 	} {
 		if err := set(&o); err != nil {
 			return o, err
@@ -196,31 +184,12 @@ func keyValues(flag string, list []string) (map[string]string, error) {
 }
 
 func (c *containerFlags) setSizes(o *client.ContainerCreateOptions) error {
-	for _, s := range []struct {
-		flag, text string
-		to         *int64
-	}{
-		{"--memory", c.memory, &o.HostConfig.Memory}, {"--memory-swap", c.memorySwap, &o.HostConfig.MemorySwap},
-		{"--memory-reservation", c.memoryReservation, &o.HostConfig.MemoryReservation}, {"--shm-size", c.shmSize, &o.HostConfig.ShmSize},
-	} {
-		switch {
-		case s.text == "":
-		case s.text == "-1" && s.flag == "--memory-swap":
-			*s.to = -1
-		default:
-			v, err := units.RAMInBytes(s.text)
-			if err != nil {
-				return fmt.Errorf("%s %q: want a size like 512m", s.flag, s.text)
-			}
-			*s.to = v
+	if c.shmSize != "" {
+		v, err := size("--shm-size", c.shmSize)
+		if err != nil {
+			return err
 		}
-	}
-	if c.cpus != "" {
-		v, err := strconv.ParseFloat(c.cpus, 64)
-		if err != nil || v <= 0 {
-			return fmt.Errorf("--cpus %q: want a number like 1.5", c.cpus)
-		}
-		o.HostConfig.NanoCPUs = int64(v * 1e9)
+		o.HostConfig.ShmSize = v
 	}
 	for _, u := range c.ulimit {
 		v, err := units.ParseUlimit(u)

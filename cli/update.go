@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -23,20 +24,14 @@ func (e *env) update() *cobra.Command {
 		if f.restart != "" {
 			changes.RestartPolicy = &o.HostConfig.RestartPolicy
 		}
-		_, err = c.ContainerUpdate(ctx, ref, changes)
+		res, err := c.ContainerUpdate(ctx, ref, changes)
+		for _, w := range res.Warnings {
+			fmt.Fprintln(e.err, "warning:", w)
+		}
 		return err
 	})
 	fl := cmd.Flags()
-	fl.StringVarP(&f.memory, "memory", "m", "", "memory limit, like 512m")
-	fl.StringVar(&f.memorySwap, "memory-swap", "", "memory and swap; -1 is unlimited swap")
-	fl.StringVar(&f.memoryReservation, "memory-reservation", "", "soft limit")
-	fl.StringVar(&f.cpus, "cpus", "", "number of CPUs, like 1.5")
-	fl.Int64Var(&f.cpuPeriod, "cpu-period", 0, "CFS period in microseconds")
-	fl.Int64Var(&f.cpuQuota, "cpu-quota", 0, "CFS quota in microseconds")
-	fl.Int64VarP(&f.cpuShares, "cpu-shares", "c", 0, "relative weight")
-	fl.StringVar(&f.cpusetCpus, "cpuset-cpus", "", "CPUs, like 0-2")
-	fl.StringVar(&f.cpusetMems, "cpuset-mems", "", "memory nodes")
-	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "number of processes; -1 is unlimited")
+	f.limitFlags.add(fl)
 	fl.StringVar(&f.restart, "restart", "", "no, on-failure[:MAX], always, unless-stopped")
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

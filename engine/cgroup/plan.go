@@ -86,6 +86,15 @@ func (p *plan) each(controller, v1, v1Value, v2, v2Value string) {
 	}
 }
 
+// v1Only plans what v2 has no counterpart of, and refuses it there.
+func (p *plan) v1Only(controller, file, value string) {
+	if p.layout.V1[controller] == "" {
+		p.faults = append(p.faults, errs.New(errs.Unsupported, "this machine has no cgroup v1 %s controller, which %s needs", controller, file))
+		return
+	}
+	p.add(controller, file, "", value)
+}
+
 // optional marks what was just added.
 func (p *plan) optional() {
 	if p.last != nil {
@@ -122,6 +131,13 @@ func (p *plan) cpu(c *specs.LinuxCPU) {
 			v += " " + strconv.FormatUint(period, 10)
 		}
 		p.add("cpu", "", "cpu.max", v)
+	}
+	// The runtime must fit into the period at every moment: a new group's is 0, so the period comes first.
+	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
+		p.v1Only("cpu", "cpu.rt_period_us", strconv.FormatUint(*c.RealtimePeriod, 10))
+	}
+	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
+		p.v1Only("cpu", "cpu.rt_runtime_us", strconv.FormatInt(*c.RealtimeRuntime, 10))
 	}
 	if c.Cpus != "" {
 		p.add("cpuset", "cpuset.cpus", "cpuset.cpus", c.Cpus)
@@ -185,6 +201,12 @@ func (p *plan) blockIO(b *specs.LinuxBlockIO) {
 			p.add("io", "", "io.weight", v2)
 		}
 		p.optional()
+	}
+	for _, d := range b.WeightDevice {
+		if d.Weight == nil || *d.Weight == 0 {
+			continue
+		}
+		p.v1Only("blkio", "blkio.weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
 	}
 	for _, t := range []struct {
 		devices []specs.LinuxThrottleDevice

@@ -35,6 +35,7 @@ type Plan struct {
 	Devices    []specs.LinuxDevice
 	DeviceRule []specs.LinuxDeviceCgroup // for Devices; privileged containers have all
 	SwapLimit  bool                      // the kernel can limit swap
+	BlockIO    *specs.LinuxBlockIO
 	Seccomp    func(body string, caps []string) (*specs.LinuxSeccomp, error)
 }
 
@@ -78,6 +79,7 @@ func Bundle(p Plan) (*specs.Spec, error) {
 		},
 	}
 	s.Linux.Resources = linuxResources(p.Spec.Resources, p.SwapLimit)
+	s.Linux.Resources.BlockIO = p.BlockIO
 	s.Linux.Resources.Devices = deviceRules(p)
 	if !p.Spec.Security.Privileged {
 		s.Linux.MaskedPaths = orDefault(p.Spec.Security.MaskedPaths, defaultMasked[:])
@@ -137,45 +139,6 @@ func orDefault(given, otherwise []string) []string {
 		return given
 	}
 	return slices.Clone(otherwise)
-}
-
-// linuxResources maps the limits to the runtime's; a zero is no limit and is left out.
-func linuxResources(r Resources, swapLimit bool) *specs.LinuxResources {
-	out := &specs.LinuxResources{}
-	cpu := specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}
-	cpu.Shares = nonZero(r.CPUShares)
-	cpu.Period = nonZero(r.CPUPeriod)
-	cpu.Quota = nonZero(r.CPUQuota)
-	if r.NanoCPUs > 0 {
-		period := uint64(100_000)
-		quota := r.NanoCPUs * int64(period) / 1e9
-		cpu.Period, cpu.Quota = &period, &quota
-	}
-	if cpu != (specs.LinuxCPU{}) {
-		out.CPU = &cpu
-	}
-	mem := specs.LinuxMemory{Limit: nonZero(r.Memory), Reservation: nonZero(r.MemoryReservation)}
-	if swapLimit && r.Memory > 0 {
-		swap := r.MemorySwap
-		if swap == 0 {
-			swap = 2 * r.Memory // Docker's default: as much swap as memory
-		}
-		mem.Swap = &swap
-	}
-	if r.OOMKillDisable {
-		mem.DisableOOMKiller = &r.OOMKillDisable
-	}
-	if mem != (specs.LinuxMemory{}) {
-		out.Memory = &mem
-	}
-	if r.PidsLimit != 0 {
-		limit := max(r.PidsLimit, -1)
-		out.Pids = &specs.LinuxPids{Limit: &limit}
-	}
-	if r.BlkioWeight != 0 {
-		out.BlockIO = &specs.LinuxBlockIO{Weight: &r.BlkioWeight}
-	}
-	return out
 }
 
 func nonZero[T comparable](v T) *T {

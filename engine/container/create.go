@@ -24,9 +24,11 @@ import (
 // Create validates s, resolves its image and makes a container that is ready to start. A name that is taken is
 // errs.Conflict, a missing image or sandbox errs.NotFound, a bad field errs.Invalid.
 func (e *Engine) Create(ctx context.Context, s Spec) (Container, error) {
-	if err := validate(s); err != nil {
+	fitted, warnings, err := fit(s.Resources, e.abilities, false)
+	if err := errors.Join(validate(s), err); err != nil {
 		return Container{}, err
 	}
+	s.Resources = fitted
 	img, err := e.cfg.Images.Get(s.Image)
 	if err != nil {
 		return Container{}, err
@@ -63,7 +65,9 @@ func (e *Engine) Create(ctx context.Context, s Spec) (Container, error) {
 	e.containers[c.id] = c
 	e.mu.Unlock()
 	e.emit(c, "create", nil)
-	return c.view(), nil
+	view := c.view()
+	view.Warnings = warnings
+	return view, nil
 }
 
 // furtherNetworks answers s.Networks by name, without the main one.

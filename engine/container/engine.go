@@ -40,17 +40,17 @@ type Config struct {
 // Engine is every container and sandbox of one instance. Its methods may be called concurrently. Where a method takes a ref,
 // it is a container's name, ID, or unique prefix of the ID; an unknown one is errs.NotFound.
 type Engine struct {
-	cfg      Config
-	log      *slog.Logger
-	lock     *os.File
-	layout   cgroup.Layout
-	bounding []string // capabilities that containers can have at most
-	swap     bool     // the kernel can limit swap
-	profiles *seccompProfiles
-	events   *eventRing
-	tails    *tails
-	tasks    *tasks
-	closing  <-chan struct{} // closed by Close
+	cfg       Config
+	log       *slog.Logger
+	lock      *os.File
+	layout    cgroup.Layout
+	bounding  []string // capabilities that containers can have at most
+	abilities Abilities
+	profiles  *seccompProfiles
+	events    *eventRing
+	tails     *tails
+	tasks     *tasks
+	closing   <-chan struct{} // closed by Close
 
 	// background runs work that belongs to no request; its context ends with Close, which waits for it.
 	background func(func(context.Context))
@@ -123,7 +123,7 @@ func (e *Engine) open(ctx context.Context) (err error) {
 	if e.bounding, err = parseBounding(string(status)); err != nil {
 		return err
 	}
-	e.swap = swapLimit(e.layout)
+	e.abilities = abilitiesOf(e.layout)
 	if err := e.ensureNetworks(ctx); err != nil {
 		return err
 	}

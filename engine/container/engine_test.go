@@ -481,7 +481,7 @@ func TestLimitsReachTheKernel(t *testing.T) {
 	if err != nil || s.MemoryLimit != 64<<20 || s.PidsLimit != 50 || s.Pids == 0 || s.MemoryUsage == 0 || s.Networks["eth0"] == (NetworkStats{}) && len(s.Networks) != 1 {
 		t.Errorf("%+v %v", s, err)
 	}
-	if err := w.Update(w.ctx(), c.ID, UpdateOptions{Resources: &Resources{PidsLimit: 77}}); err != nil {
+	if _, err := w.Update(w.ctx(), c.ID, UpdateOptions{Resources: &Resources{PidsLimit: 77}}); err != nil {
 		t.Fatal(err)
 	}
 	if s, _ = w.Stats(w.ctx(), c.ID); s.PidsLimit != 77 || s.MemoryLimit != 64<<20 {

@@ -36,16 +36,26 @@ func (e *Engine) plan(c *entry, rec record, at place) (Plan, error) {
 	p := Plan{
 		Spec: rec.Spec, Config: rec.Config, Args: rec.Args, User: user, Home: home, Hostname: at.hostname,
 		Rootfs: c.rootfs(), Mounts: rec.Mounts, Files: at.files, Namespaces: at.namespaces, Cgroup: parent + "/" + c.id, Shm: at.shm,
-		Bounding: e.bounding, SwapLimit: e.swap, Seccomp: e.profiles.Profile,
+		Bounding: e.bounding, SwapLimit: e.abilities.Swap, Seccomp: e.profiles.Profile,
 	}
 	if rec.Spec.Init {
 		p.Init = e.cfg.ShimBinary
+	}
+	if p.BlockIO, err = blockIO(rec.Spec.Resources); err != nil {
+		return p, err
 	}
 	if rec.Spec.Security.Privileged {
 		p.Devices, err = hostDevices("/dev")
 		return p, err
 	}
 	p.Devices, p.DeviceRule, err = passedDevices(rec.Spec.Resources.Devices)
+	for _, rule := range rec.Spec.Resources.DeviceRules {
+		r, err := parseDeviceRule(rule)
+		if err != nil {
+			return p, err
+		}
+		p.DeviceRule = append(p.DeviceRule, r)
+	}
 	return p, err
 }
 

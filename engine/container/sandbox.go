@@ -261,7 +261,7 @@ func (e *Engine) makeGroup(path string, r Resources) error {
 	if err != nil {
 		return err
 	}
-	return g.Apply(linuxResources(r, e.swap))
+	return g.Apply(linuxResources(r, e.abilities.Swap))
 }
 
 // removeGroup removes a sandbox's group, and of the groups above it, up to the instance's, those that are empty now.

@@ -107,13 +107,26 @@ type Resources struct {
 	CPUQuota                              int64  // µs
 	NanoCPUs                              int64  // 1e9 = one CPU; excludes period and quota
 	CpusetCpus, CpusetMems                string
-	Memory, MemorySwap, MemoryReservation int64 // bytes; MemorySwap -1 = unlimited
-	PidsLimit                             int64
+	Memory, MemorySwap, MemoryReservation int64  // bytes; MemorySwap -1 = unlimited
+	MemorySwappiness                      *int64 // 0 to 100; nil: the parent's
+	CPURealtimePeriod, CPURealtimeRuntime int64  // µs; cgroup v1 only
+	PidsLimit                             int64  // -1 = unlimited, to undo a limit with Update
 	OOMScoreAdj                           *int
 	OOMKillDisable                        bool
 	Ulimits                               []specs.POSIXRlimit
-	BlkioWeight                           uint16
+	BlkioWeight                           uint16       // 10 to 1000
+	BlkioWeightDevice                     []DeviceRate // Rate: a weight
+	BlkioReadBps, BlkioWriteBps           []DeviceRate // Rate: bytes per second
+	BlkioReadIOps, BlkioWriteIOps         []DeviceRate // Rate: operations per second
+	Hugepages                             []specs.LinuxHugepageLimit
 	Devices                               []Device
+	DeviceRules                           []string // "c 10:200 rwm"
+}
+
+// DeviceRate limits or weighs the use of one block device of the host.
+type DeviceRate struct {
+	Path string
+	Rate uint64
 }
 
 // Device passes a host device on.
@@ -176,6 +189,7 @@ type Container struct {
 	MountPoints                             []MountPoint
 	Networks                                map[string]NetworkSpec // all that it is to be on, by name, whether or not it runs
 	ExecIDs                                 []string               // sorted; of execs that have not ended
+	Warnings                                []string               // what Create left out of the Spec, and why; nobody else sets it
 }
 
 // Endpoint is a container's place in a network.

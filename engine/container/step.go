@@ -129,7 +129,7 @@ func (e *Engine) planStep(step build.RunStep, at place) (Plan, error) {
 	config.Env, config.WorkingDir = step.Env, step.Dir
 	spec := Spec{ShmSize: step.ShmSize, Resources: stepResources(step.Limits)}
 	return Plan{Spec: spec, Mounts: stepMounts(step.Mounts), Config: config, Args: step.Args, User: user, Home: home, Hostname: at.hostname, Rootfs: step.Rootfs, Files: at.files,
-		Namespaces: at.namespaces, Cgroup: "/" + e.cfg.Name + "/" + step.Key, Bounding: e.bounding, SwapLimit: e.swap, Seccomp: e.profiles.Profile}, nil
+		Namespaces: at.namespaces, Cgroup: "/" + e.cfg.Name + "/" + step.Key, Bounding: e.bounding, SwapLimit: e.abilities.Swap, Seccomp: e.profiles.Profile}, nil
 }
 
 func stepResources(l build.Limits) Resources {

@@ -11,8 +11,6 @@ import (
 	"github.com/knarr/knarr/internal/errs"
 )
 
-const minMemory = 6 << 20 // less cannot even hold the processes that set a container up
-
 // validate reports every fault of a Spec that can be told without looking at anything else.
 func validate(s Spec) error {
 	var f faults
@@ -83,31 +81,8 @@ func (f *faults) restart(s Spec) {
 	}
 }
 
+// resources are judged here as far as they do not depend on the machine; see fit for the rest.
 func (f *faults) resources(r Resources) {
-	if r.Memory != 0 && r.Memory < minMemory {
-		f.add("Minimum memory limit allowed is 6MB")
-	}
-	if r.MemorySwap > 0 && r.Memory == 0 {
-		f.add("You should always set the Memory limit when using Memoryswap limit, see usage")
-	}
-	if r.MemorySwap > 0 && r.MemorySwap < r.Memory {
-		f.add("Minimum memoryswap limit should be larger than memory limit, see usage")
-	}
-	if r.MemorySwap < -1 || r.MemoryReservation < 0 {
-		f.add("memory limits cannot be negative")
-	}
-	if r.NanoCPUs < 0 {
-		f.add("the number of CPUs cannot be negative")
-	}
-	if r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0) {
-		f.add("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
-	}
-	if r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1_000_000) {
-		f.add("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-	}
-	if r.CPUQuota > 0 && r.CPUQuota < 1000 {
-		f.add("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-	}
 	if r.OOMScoreAdj != nil && (*r.OOMScoreAdj < -1000 || *r.OOMScoreAdj > 1000) {
 		f.add("Invalid value %d, range for oom score adj is [-1000, 1000]", *r.OOMScoreAdj)
 	}
@@ -120,6 +95,10 @@ func (f *faults) resources(r Resources) {
 		if strings.Trim(d.Permissions, "rwm") != "" {
 			f.add("bad mode specified: %s", d.Permissions)
 		}
+	}
+	for _, rule := range r.DeviceRules {
+		_, err := parseDeviceRule(rule)
+		f.err(err)
 	}
 }
 

@@ -87,14 +87,21 @@ func (s *Server) containerUpdate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return errs.New(errs.Invalid, "%w", err)
 	}
+	if req.PidsLimit != nil && *req.PidsLimit <= 0 {
+		res.PidsLimit = -1 // take the limit away
+	}
 	o := container.UpdateOptions{Resources: &res}
 	if req.RestartPolicy.Name != "" {
+		if err := dcontainer.ValidateRestartPolicy(req.RestartPolicy); err != nil {
+			return errs.New(errs.Invalid, "%w", err)
+		}
 		o.Restart = &container.RestartPolicy{Name: string(req.RestartPolicy.Name), MaxRetries: req.RestartPolicy.MaximumRetryCount}
 	}
-	if err := s.Containers.Update(r.Context(), r.PathValue("id"), o); err != nil {
+	warnings, err := s.Containers.Update(r.Context(), r.PathValue("id"), o)
+	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, dcontainer.UpdateResponse{Warnings: []string{}})
+	return writeJSON(w, http.StatusOK, dcontainer.UpdateResponse{Warnings: append([]string{}, warnings...)})
 }
 
 // containerWait sends the header at once, so that a client knows the watch stands before it starts the container.

@@ -17,7 +17,6 @@ import (
 	dcontainer "github.com/moby/moby/api/types/container"
 	dmount "github.com/moby/moby/api/types/mount"
 	dnetwork "github.com/moby/moby/api/types/network"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/knarr/knarr/engine/container"
 	"github.com/knarr/knarr/internal/errs"
@@ -47,7 +46,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, dcontainer.CreateResponse{ID: c.ID, Warnings: []string{}})
+	return writeJSON(w, http.StatusCreated, dcontainer.CreateResponse{ID: c.ID, Warnings: append([]string{}, c.Warnings...)})
 }
 
 // specOf translates a create request. It lists every fault it finds.
@@ -213,10 +212,6 @@ func unsupported(h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) error 
 		return no("volume driver %q is not supported: there is only local", h.VolumeDriver)
 	case len(h.StorageOpt) > 0:
 		return no("--storage-opt is not supported: the size of a container's own layer cannot be limited")
-	case len(h.DeviceCgroupRules) > 0:
-		return no("--device-cgroup-rule is not supported: pass devices with --device")
-	case h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0:
-		return no("real-time CPU limits are not supported")
 	}
 	if nc != nil {
 		for name, ep := range nc.EndpointsConfig {
@@ -267,28 +262,6 @@ func logOf(c dcontainer.LogConfig) (maxBytes int64, maxFiles int, err error) {
 		}
 	}
 	return maxBytes, maxFiles, nil
-}
-
-func resourcesOf(r dcontainer.Resources) (container.Resources, error) {
-	out := container.Resources{
-		CPUShares: uint64(max(0, r.CPUShares)), CPUPeriod: uint64(max(0, r.CPUPeriod)), CPUQuota: r.CPUQuota, NanoCPUs: r.NanoCPUs,
-		CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
-		Memory: r.Memory, MemorySwap: r.MemorySwap, MemoryReservation: r.MemoryReservation, BlkioWeight: r.BlkioWeight,
-		OOMKillDisable: r.OomKillDisable != nil && *r.OomKillDisable,
-	}
-	if r.PidsLimit != nil {
-		out.PidsLimit = max(0, *r.PidsLimit)
-	}
-	for _, u := range r.Ulimits {
-		out.Ulimits = append(out.Ulimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
-	}
-	for _, d := range r.Devices {
-		out.Devices = append(out.Devices, container.Device{HostPath: d.PathOnHost, ContainerPath: d.PathInContainer, Permissions: d.CgroupPermissions})
-	}
-	if len(r.DeviceRequests) > 0 {
-		return out, fmt.Errorf("could not select device driver for requests %v: there is none", r.DeviceRequests)
-	}
-	return out, nil
 }
 
 func securityOf(h *dcontainer.HostConfig) (container.Security, error) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -121,11 +120,7 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 		DNSSearch: sp.Network.DNSSearch, DNSOptions: sp.Network.DNSOptions, ExtraHosts: sp.Network.ExtraHosts, GroupAdd: sp.Groups,
 		Tmpfs: sp.Tmpfs, ShmSize: sp.ShmSize, Annotations: sp.Annotations,
 		PortBindings: dnetwork.PortMap{}, PublishAllPorts: sp.Network.PublishAll, MaskedPaths: sp.Security.MaskedPaths, ReadonlyPaths: sp.Security.ReadonlyPaths,
-		Resources: dcontainer.Resources{
-			CPUShares: int64(rs.CPUShares), CPUPeriod: int64(rs.CPUPeriod), CPUQuota: rs.CPUQuota, NanoCPUs: rs.NanoCPUs,
-			CpusetCpus: rs.CpusetCpus, CpusetMems: rs.CpusetMems, Memory: rs.Memory, MemorySwap: rs.MemorySwap,
-			MemoryReservation: rs.MemoryReservation, BlkioWeight: rs.BlkioWeight, CgroupParent: sp.CgroupParent,
-		},
+		Resources: resourcesView(sp),
 	}
 	h.RestartPolicy.Name = cmp.Or(h.RestartPolicy.Name, dcontainer.RestartPolicyDisabled)
 	h.IpcMode, h.CgroupnsMode = cmp.Or(h.IpcMode, dcontainer.IPCModePrivate), cmp.Or(h.CgroupnsMode, dcontainer.CgroupnsModePrivate)
@@ -138,9 +133,6 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
 	}
-	if rs.PidsLimit != 0 {
-		h.PidsLimit = &rs.PidsLimit
-	}
 	if rs.OOMScoreAdj != nil {
 		h.OomScoreAdj = *rs.OOMScoreAdj
 	}
@@ -151,15 +143,6 @@ func hostConfigOf(c container.Container) *dcontainer.HostConfig {
 		if a, err := netip.ParseAddr(d); err == nil {
 			h.DNS = append(h.DNS, a)
 		}
-	}
-	for _, u := range rs.Ulimits {
-		h.Ulimits = append(h.Ulimits, &units.Ulimit{Name: strings.ToLower(strings.TrimPrefix(u.Type, "RLIMIT_")), Soft: int64(u.Soft), Hard: int64(u.Hard)})
-	}
-	for _, d := range rs.Devices {
-		h.Devices = append(h.Devices, dcontainer.DeviceMapping{PathOnHost: d.HostPath, PathInContainer: d.ContainerPath, CgroupPermissions: d.Permissions})
-	}
-	if rs.OOMKillDisable {
-		h.OomKillDisable = &rs.OOMKillDisable
 	}
 	if sp.Security.Seccomp != "" {
 		h.SecurityOpt = append(h.SecurityOpt, "seccomp="+sp.Security.Seccomp)

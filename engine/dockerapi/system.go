@@ -69,9 +69,11 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	can := s.Containers.Abilities()
 	out := system.Info{
 		ID: s.Name + "-" + host, Name: host, Images: len(s.Images.List()), Driver: "overlay2", DriverStatus: [][2]string{},
-		MemoryLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
+		MemoryLimit: can.Memory, SwapLimit: can.Swap, OomKillDisable: can.OOMDisable, CPUCfsPeriod: can.CFS, CPUCfsQuota: can.CFS,
+		CPUShares: can.Shares, CPUSet: can.CpusetCpus != "", PidsLimit: can.Pids, IPv4Forwarding: true,
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
 		KernelVersion: kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(), NCPU: runtime.NumCPU(),
 		MemTotal: int64(mem), DockerRootDir: s.DataDir, ServerVersion: version.Version, NGoroutines: runtime.NumGoroutine(),

@@ -227,10 +227,10 @@ func TestMountsCoverVolumesOfTheImage(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	err := validate(Spec{Name: "-x", Env: []string{"=1"}, Restart: RestartPolicy{Name: "sometimes"}, 
+	err := validate(Spec{Name: "-x", Env: []string{"=1"}, Restart: RestartPolicy{Name: "sometimes"},
 		Resources: Resources{Devices: []Device{{HostPath: "/dev/null", Permissions: "x"}}, DeviceRules: []string{"c"}},
-		Mounts:   []Mount{{Type: "bind", Source: "rel", Target: "rel"}, {Type: "tmpfs", Target: "/a"}, {Type: "tmpfs", Target: "/a/"}},
-		Security: Security{Sysctls: map[string]string{"kernel.core_pattern": "x"}}, PidMode: "nonsense"})
+		Mounts:    []Mount{{Type: "bind", Source: "rel", Target: "rel"}, {Type: "tmpfs", Target: "/a"}, {Type: "tmpfs", Target: "/a/"}},
+		Security:  Security{Sysctls: map[string]string{"kernel.core_pattern": "x"}}, PidMode: "nonsense"})
 	for _, want := range []string{"Invalid container name (-x)", "no image", `"=1"`, "sometimes", "bad mode", "cgroup rule", "must be absolute", "Duplicate mount point: /a", "kernel.core_pattern", "PidMode"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing about %q in %v", want, err)

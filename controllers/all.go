@@ -7,11 +7,14 @@
 package controllers
 
 import (
+	"net/netip"
+
 	"github.com/knarr/knarr/controllers/deployment"
 	"github.com/knarr/knarr/controllers/endpoints"
 	"github.com/knarr/knarr/controllers/endpointslice"
 	"github.com/knarr/knarr/controllers/garbage"
 	"github.com/knarr/knarr/controllers/namespace"
+	"github.com/knarr/knarr/controllers/nodeipam"
 	"github.com/knarr/knarr/controllers/nodelife"
 	"github.com/knarr/knarr/controllers/podgarbage"
 	"github.com/knarr/knarr/controllers/replicaset"
@@ -20,16 +23,24 @@ import (
 	"github.com/knarr/knarr/state/reconcile"
 )
 
+// Config is what the controllers must be told of the cluster.
+type Config struct {
+	ClusterCIDR netip.Prefix // addresses of pods, of which each node gets a part
+}
+
 // All lists the controllers; their order means nothing.
-var All = []reconcile.Controller{
-	deployment.Controller(),
-	replicaset.Controller(),
-	endpointslice.Controller(),
-	endpoints.Controller(),
-	namespace.Controller(),
-	serviceaccount.Controller(),
-	rootca.Controller(),
-	nodelife.Controller(),
-	podgarbage.Controller(),
-	garbage.Controller(),
+func All(c Config) []reconcile.Controller {
+	return []reconcile.Controller{
+		deployment.Controller(),
+		replicaset.Controller(),
+		endpointslice.Controller(),
+		endpoints.Controller(),
+		namespace.Controller(),
+		serviceaccount.Controller(),
+		rootca.Controller(),
+		nodelife.Controller(),
+		nodeipam.Controller(c.ClusterCIDR),
+		podgarbage.Controller(),
+		garbage.Controller(),
+	}
 }

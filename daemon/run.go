@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if cfg.Has(Controllers) {
 		doer := plane.as(auth.Component("kube-controller-manager"))
 		sink := events.New(doer, log)
-		loop := reconcile.New(plane.reader, doer, recorder(sink), reconcile.Options{}, log.With("component", "controllers"), controllers.All...)
+		loop := reconcile.New(plane.reader, doer, recorder(sink), reconcile.Options{}, log.With("component", "controllers"), controllers.All(controllers.Config{ClusterCIDR: cfg.ClusterCIDR})...)
 		g.Go(func() error { return sink.Run(ctx) })
 		g.Go(func() error { return loop.Run(ctx) })
 	}

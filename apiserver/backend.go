@@ -65,7 +65,7 @@ func (s *Server) kubelet(node string) (Backend, error) {
 
 // kubeletTLS trusts only kubelets with a certificate of this cluster, and shows who we are.
 func (s *Server) kubeletTLS(name string) (*tls.Config, error) {
-	pair, err := s.authority.Client(auth.User{Name: "kube-apiserver-kubelet-client", Groups: []string{auth.Masters}})
+	pair, err := s.authority.Client(auth.User{Name: auth.KubeletClient, Groups: []string{auth.Masters}})
 	if err != nil {
 		return nil, err
 	}

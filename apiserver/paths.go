@@ -18,7 +18,7 @@ import (
 )
 
 // servePath answers requests for what is no resource.
-func (s *Server) servePath(w http.ResponseWriter, r *http.Request, _ auth.User) error {
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request, u auth.User) error {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); path {
 	case "/version":
 		return sendJSON(w, r, Version())
@@ -28,6 +28,12 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, _ auth.User) 
 	case "/healthz", "/livez", "/readyz":
 		s.serveHealth(w, r, path[1:], "")
 		return nil
+	case PathCA:
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		_, _ = w.Write(s.authority.CA()) // the client may be gone
+		return nil
+	case PathJoin:
+		return s.serveJoin(w, r, u)
 	case "/openid/v1/jwks":
 		return s.sendKeys(w, "application/jwk-set+json", s.authority.Keys)
 	case "/.well-known/openid-configuration":

@@ -53,6 +53,7 @@ type Config struct {
 	AdvertiseIP  netip.Addr
 	Names        []string // more names and addresses for the serving certificate
 
+	ClusterCIDR   netip.Prefix // addresses of pods, as joining nodes are told; default 10.42.0.0/16
 	ServiceCIDR   netip.Prefix // default 10.43.0.0/16; its first address is the Service kubernetes, its tenth cluster DNS
 	NodePorts     PortRange    // default 30000-32767
 	ClusterDomain string       // default cluster.local
@@ -107,6 +108,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := authority.JoinToken(); err != nil { // made now, for `knarr token` to find
+		return nil, err
+	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
 	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
 	s.authn = auth.NewAuthenticator(authority, s.cache, s.newest)
@@ -130,6 +134,9 @@ func (c *Config) complete() error {
 	}
 	if c.Listen == "" {
 		c.Listen = "0.0.0.0:6443"
+	}
+	if !c.ClusterCIDR.IsValid() {
+		c.ClusterCIDR = netip.MustParsePrefix("10.42.0.0/16")
 	}
 	if !c.ServiceCIDR.IsValid() {
 		c.ServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")

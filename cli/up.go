@@ -32,36 +32,44 @@ func (e *env) up() *cobra.Command {
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait until the node is ready")
 	cmd.Flags().StringVar(&role, "role", "server", "what to run: server, agent, engine")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if os.Geteuid() != 0 {
-			return errors.New("up needs root: it makes namespaces, cgroups and links; try sudo")
-		}
-		pid, err := i.pid()
-		if err != nil {
+		if err := e.bring(cmd.Context(), i, role, args, timeout); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-		defer cancel()
-		if pid != 0 {
-			if e.answers(ctx, i) {
-				fmt.Fprintf(e.err, "knarr %s runs already (pid %d)\n", i.name, pid)
-				return nil
-			}
-			fmt.Fprintf(e.err, "  waiting for daemon %d to end\n", pid)
-			if err := waitExit(pid, 0, patience); err != nil {
-				return err
-			}
-		}
-		start := time.Now()
-		if err := e.launch(ctx, i, role, args); err != nil {
-			return err
-		}
-		fmt.Fprintf(e.err, "knarr %s is ready after %.1f s\n", i.name, time.Since(start).Seconds())
 		if role == "server" {
 			e.next(i)
 		}
 		return nil
 	}
 	return cmd
+}
+
+// bring starts the instance's daemon, unless it runs, and says so.
+func (e *env) bring(ctx context.Context, i instance, role string, args []string, timeout time.Duration) error {
+	if os.Geteuid() != 0 {
+		return errors.New("this needs root: it makes namespaces, cgroups and links; try sudo")
+	}
+	pid, err := i.pid()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if pid != 0 {
+		if e.answers(ctx, i) {
+			fmt.Fprintf(e.err, "knarr %s runs already (pid %d)\n", i.name, pid)
+			return nil
+		}
+		fmt.Fprintf(e.err, "  waiting for daemon %d to end\n", pid)
+		if err := waitExit(pid, 0, patience); err != nil {
+			return err
+		}
+	}
+	start := time.Now()
+	if err := e.launch(ctx, i, role, args); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "knarr %s is ready after %.1f s\n", i.name, time.Since(start).Seconds())
+	return nil
 }
 
 // answers says whether the instance's daemon serves requests; one that was just killed still holds its lock for a moment.
@@ -85,7 +93,7 @@ func (e *env) next(i instance) {
 		own = " --data-dir " + i.dataDir
 	}
 	docker, kube = "export DOCKER_HOST="+i.socket(), "export KUBECONFIG="+i.kubeconfig()
-	fmt.Fprintf(e.err, "\n  knarr kubectl%s get nodes\n  %s   # then any kubectl works\n  %s   # then the docker client works\n", own, kube, docker)
+	fmt.Fprintf(e.err, "\n  knarr kubectl%s get nodes\n  %s   # then any kubectl works\n  %s   # then the docker client works\n  knarr token%s   # how other machines join\n", own, kube, docker, own)
 }
 
 // launch starts the daemon on its own (it outlives this command) and returns when it says that it is ready. What it

@@ -104,7 +104,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.ClusterDomain, "cluster-domain", c.ClusterDomain, "DNS domain of services")
 	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", c.EtcdEndpoints, "URLs of an existing etcd (default: an embedded one)")
 	f.StringVar(&c.Server, "server", c.Server, "URL of the API server to work for")
-	f.StringVar(&c.Token, "token", c.Token, "bearer token for --server")
+	f.StringVar(&c.Token, "token", c.Token, "agent: the join token, as `knarr token` prints it; others: a bearer token for --server")
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "server: where the admin kubeconfig is written (default <data-dir>/kubeconfig); others: the credentials for --server")
 	f.StringVar(&c.ManifestPath, "pod-manifest-path", c.ManifestPath, "folder or file of static pods")
 	f.StringVar(&c.ManifestURL, "manifest-url", c.ManifestURL, "URL of static pods")
@@ -201,6 +201,9 @@ func (c *Config) validate() error {
 	if err := c.Registries().Validate(); err != nil {
 		bad("%v", err)
 	}
+	if c.Server != "" && c.Has(APIServer) {
+		bad("--server %s: this daemon is a server itself; to join that one, run knarrd agent", c.Server)
+	}
 	if len(faults) > 0 {
 		return errs.New(errs.Invalid, "%s", strings.Join(faults, "\n"))
 	}
@@ -218,11 +221,8 @@ func (c *Config) Registries() image.Registries {
 // Has says whether the daemon plays a role.
 func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }
 
-// PodCIDR is this node's part of the cluster's pod addresses. A cluster of one node uses the first /24.
-func (c *Config) PodCIDR() netip.Prefix {
-	bits := max(24, c.ClusterCIDR.Bits())
-	return netip.PrefixFrom(c.ClusterCIDR.Masked().Addr(), bits)
-}
+// joins: this daemon is a member of the cluster at --server by the join token, not by a kubeconfig.
+func (c *Config) joins() bool { return c.Server != "" && c.Kubeconfig == "" && c.Has(Kubelet) }
 
 // ClusterDNS is the tenth service address: where pods ask for names.
 func (c *Config) ClusterDNS() netip.Addr { return nth(c.ServiceCIDR, 10) }

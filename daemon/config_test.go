@@ -80,7 +80,4 @@ func TestClusterAddresses(t *testing.T) {
 	if got := c.ClusterDNS().String(); got != "10.43.0.10" {
 		t.Errorf("cluster DNS is %s", got)
 	}
-	if got := c.PodCIDR().String(); got != "10.42.0.0/24" {
-		t.Errorf("pods of this node are in %s", got)
-	}
 }

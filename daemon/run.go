@@ -4,6 +4,8 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,12 +26,11 @@ import (
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/controllers"
 	"github.com/knarr/knarr/dns"
-	"github.com/knarr/knarr/engine/network"
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
-	"github.com/knarr/knarr/internal/version"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/kubelet"
+	"github.com/knarr/knarr/kubelet/route"
 	"github.com/knarr/knarr/kubelet/volume"
 	"github.com/knarr/knarr/proxy"
 	"github.com/knarr/knarr/scheduler"
@@ -80,14 +81,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 
 	var node *kubelet.Kubelet // set before the first request can ask for it
-	plane, closePlane, err := openPlane(ctx, g, cfg, func() http.Handler { return node.Handler() }, tell, log)
+	plane, closePlane, err := openPlane(ctx, g, &cfg, func() http.Handler { return node.Handler() }, tell, log)
 	if err != nil {
 		return stopped(ctx, g, err)
 	}
 	defer closePlane()
 
 	if cfg.Has(Kubelet) {
-		if node, err = newKubelet(ctx, g, cfg, eng, plane, log.With("component", "kubelet")); err != nil {
+		if node, err = openKubelet(ctx, g, cfg, eng, plane, log.With("component", "kubelet")); err != nil {
 			return stopped(ctx, g, err)
 		}
 	}
@@ -148,18 +149,25 @@ type plane struct {
 	reader cache.Reader
 	as     func(auth.User) client.Doer
 	wait   func(context.Context) error // until it answers
+
+	serving func(*tls.ClientHelloInfo) (*tls.Certificate, error) // the kubelet's certificate
+	clients *x509.CertPool                                       // who may ask the kubelet
+	follow  func(context.Context, *corev1.Pod) error             // nil: the reader has everything
 }
 
 // openPlane opens the store and the API server, or connects to --server. An engine alone has none.
-func openPlane(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func() http.Handler, tell notifier, log *slog.Logger) (*plane, func(), error) {
+func openPlane(ctx context.Context, g *errgroup.Group, cfg *Config, kubelet func() http.Handler, tell notifier, log *slog.Logger) (*plane, func(), error) {
 	nothing := func() {}
 	switch {
 	case cfg.Has(APIServer):
-		return openServer(ctx, g, cfg, kubelet, tell, log)
+		return openServer(ctx, g, *cfg, kubelet, tell, log)
 	case cfg.Server == "":
 		return nil, nothing, nil
+	case cfg.joins():
+		p, err := openMember(ctx, g, cfg, tell, log)
+		return p, nothing, err
 	}
-	doer, err := connect(cfg)
+	doer, err := connect(*cfg)
 	if err != nil {
 		return nil, nothing, err
 	}
@@ -184,11 +192,11 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	}
 	server, err := apiserver.New(apiserver.Config{
 		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
-		ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain,
+		ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain,
 		Names: []string{cfg.NodeName},
 		Kubelet: func(node string) (apiserver.Backend, error) {
 			if node != cfg.NodeName || !cfg.Has(Kubelet) {
-				return apiserver.Backend{}, errs.New(errs.Unavailable, "the kubelet of node %s is not in this process", node)
+				return apiserver.Backend{}, errs.New(errs.NotFound, "the kubelet of node %s is not in this process", node)
 			}
 			return apiserver.Backend{Handler: kubelet()}, nil
 		},
@@ -209,7 +217,10 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 		}
 		return atomicfile.Write(cfg.Kubeconfig, data, 0o600)
 	}
-	return &plane{reader: server.Cache(), as: server.As, wait: ready}, func() { st.Close() }, nil
+	return &plane{
+		reader: server.Cache(), as: server.As, wait: ready,
+		serving: issued(server.Auth(), cfg), clients: server.Auth().Pool(),
+	}, func() { st.Close() }, nil
 }
 
 func openStore(ctx context.Context, cfg Config, log *slog.Logger) (store.Store, error) {
@@ -217,23 +228,6 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (store.Store, 
 		return etcd.Open(ctx, etcd.Remote{Endpoints: cfg.EtcdEndpoints}, log)
 	}
 	return etcd.OpenEmbedded(ctx, etcd.Embedded{Dir: filepath.Join(cfg.DataDir, "etcd")}, log)
-}
-
-func newKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine, p *plane, log *slog.Logger) (*kubelet.Kubelet, error) {
-	if _, err := eng.networks.Ensure(ctx, network.Spec{
-		Name: podNetwork, Driver: network.DriverRouted, Subnet: cfg.PodCIDR(),
-		NoMasquerade: []netip.Prefix{cfg.ClusterCIDR, cfg.ServiceCIDR, netip.PrefixFrom(cfg.NodeIP, cfg.NodeIP.BitLen())},
-	}); err != nil {
-		return nil, fmt.Errorf("make the pods' network: %w", err)
-	}
-	doer := p.as(auth.Node(cfg.NodeName))
-	sink := events.New(doer, log)
-	g.Go(func() error { return sink.Run(ctx) })
-	return kubelet.New(kubelet.Config{
-		NodeName: cfg.NodeName, NodeIPs: []netip.Addr{cfg.NodeIP}, PodCIDRs: []netip.Prefix{cfg.PodCIDR()},
-		ClusterDNS: []netip.Addr{cfg.ClusterDNS()}, ClusterDomain: cfg.ClusterDomain, DataDir: kubeletDir(cfg),
-		Version: version.Kubernetes + "+knarr", Runtime: "knarr://" + version.Version,
-	}, runtime{eng}, p.reader, doer, sink.For("kubelet", cfg.NodeName), log)
 }
 
 func kubeletDir(cfg Config) string { return filepath.Join(cfg.DataDir, "kubelet") }
@@ -273,7 +267,7 @@ func waitNode(ctx context.Context, r cache.Reader, name string) error {
 	if n, ok := cache.Get[corev1.Node](snap, "", name); ok && ready(n) {
 		return nil
 	}
-	for change, err := range r.Watch(ctx, kinds.For[corev1.Node](), snap.Revision()) {
+	for change, err := range r.Watch(ctx, kinds.For[corev1.Node](), snap.RevisionOf(kinds.For[corev1.Node]())) {
 		if err != nil {
 			return fmt.Errorf("wait for node %s: %w", name, err)
 		}
@@ -323,6 +317,9 @@ func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) erro
 	}
 	if err := dns.New(dnsConfig(cfg), nil, log).Remove(); err != nil {
 		return fmt.Errorf("remove the name server's address: %w", err)
+	}
+	if err := route.Apply(cfg.podAddresses(), nil); err != nil {
+		return fmt.Errorf("remove the routes to other nodes: %w", err)
 	}
 	folders := []string{cfg.RunDir}
 	if purge {

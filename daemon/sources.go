@@ -48,7 +48,7 @@ func (s *services) run(ctx context.Context) error {
 	for _, t := range s.kinds {
 		g.Go(func() error {
 			for {
-				from := s.reader.Snapshot().Revision()
+				from := s.reader.Snapshot().RevisionOf(t)
 				s.poke()
 				for change, err := range s.reader.Watch(ctx, t, from) {
 					if errors.Is(err, errs.Gone) { // too far behind: what counts is the newest state anyway

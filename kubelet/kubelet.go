@@ -48,9 +48,13 @@ import (
 
 // Config of a Kubelet. NodeName, NodeIPs and DataDir must be set.
 type Config struct {
-	NodeName      string
-	NodeIPs       []netip.Addr
-	PodCIDRs      []netip.Prefix // reported in the node's spec; empty leaves that to others
+	NodeName string
+	NodeIPs  []netip.Addr
+	// Network is told once which addresses the node's pods get (spec.podCIDRs); until it returns nil no pod is run and the
+	// node is not ready. Nil: nothing is waited for.
+	Network func(ctx context.Context, podCIDRs []netip.Prefix) error
+	// Follow has the cache hold what a pod refers to, and returns when it does. Nil: the cache holds everything.
+	Follow        func(ctx context.Context, pod *corev1.Pod) error
 	ClusterDNS    []netip.Addr
 	ClusterDomain string // default cluster.local
 	DataDir       string
@@ -103,7 +107,7 @@ func New(cfg Config, rt podruntime.Runtime, r cache.Reader, do client.Doer, rec 
 		return nil, fmt.Errorf("look at the node: %w", err)
 	}
 	k.node = node.NewReporter(node.Config{
-		Name: cfg.NodeName, IPs: cfg.NodeIPs, PodCIDRs: cfg.PodCIDRs, Labels: cfg.Labels, Taints: cfg.Taints, MaxPods: cfg.MaxPods,
+		Name: cfg.NodeName, IPs: cfg.NodeIPs, Labels: cfg.Labels, Taints: cfg.Taints, MaxPods: cfg.MaxPods,
 		Version: cfg.Version, Runtime: cfg.Runtime, Port: cfg.Port, DataDir: cfg.DataDir,
 	}, facts, rt, r, do, rec, log)
 	k.view = k.nodeView(facts)
@@ -166,9 +170,14 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return k.node.Run(ctx) })
-	g.Go(func() error { return k.watchPods(ctx) })
-	g.Go(func() error { return watchKind[corev1.ConfigMap](ctx, k, usesConfigMap) })
-	g.Go(func() error { return watchKind[corev1.Secret](ctx, k, usesSecret) })
+	g.Go(func() error {
+		if err := k.awaitNetwork(ctx); err != nil {
+			return err
+		}
+		return k.watchPods(ctx)
+	})
+	g.Go(func() error { return watchKind[corev1.ConfigMap](ctx, k) })
+	g.Go(func() error { return watchKind[corev1.Secret](ctx, k) })
 	g.Go(func() error { return k.watchRuntime(ctx) })
 	err := g.Wait()
 	k.mu.Lock()

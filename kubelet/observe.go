@@ -37,6 +37,11 @@ func (w *worker) observe(ctx context.Context) (*lifecycle.State, error) {
 		NodeIPs: w.k.view.IPs, Now: time.Now()}
 	w.sandboxes(s, sandboxes)
 	if s.Pod != nil {
+		if w.k.cfg.Follow != nil {
+			if err := w.k.cfg.Follow(ctx, s.Pod); err != nil {
+				return nil, err
+			}
+		}
 		w.admit(s)
 		w.messages(ctx, s)
 	} else if len(containers) > 0 {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -153,7 +152,7 @@ func (k *Kubelet) wake(match func(*worker) bool) {
 }
 
 // watchKind has the pods that use an object look at it again when it changes.
-func watchKind[T any](ctx context.Context, k *Kubelet, uses func(p *corev1.Pod, name string) bool) error {
+func watchKind[T any](ctx context.Context, k *Kubelet) error {
 	t := kinds.For[T]()
 	if _, err := k.cache.Wait(ctx, 1, t); err != nil {
 		return err
@@ -166,16 +165,16 @@ func watchKind[T any](ctx context.Context, k *Kubelet, uses func(p *corev1.Pod, 
 				break
 			}
 			if e := c.Entry(); e != nil {
-				k.refreshUsers(e.Object.GetNamespace(), e.Object.GetName(), uses)
+				k.refreshUsers(t.Plural, e.Object.GetNamespace(), e.Object.GetName())
 			}
 		}
 	}
 	return context.Cause(ctx)
 }
 
-func (k *Kubelet) refreshUsers(namespace, name string, uses func(*corev1.Pod, string) bool) {
+func (k *Kubelet) refreshUsers(resource, namespace, name string) {
 	for p := range cache.Indexed[corev1.Pod](k.cache.Snapshot(), cache.ByNode, k.cfg.NodeName) {
-		if p.Namespace == namespace && uses(p, name) {
+		if p.Namespace == namespace && refers(p, resource, name) {
 			k.wake(func(w *worker) bool {
 				if w.uid == p.UID {
 					w.refresh()
@@ -187,46 +186,11 @@ func (k *Kubelet) refreshUsers(namespace, name string, uses func(*corev1.Pod, st
 	}
 }
 
-func usesConfigMap(p *corev1.Pod, name string) bool {
-	for _, v := range p.Spec.Volumes {
-		if v.ConfigMap != nil && v.ConfigMap.Name == name || v.Projected != nil && slices.ContainsFunc(v.Projected.Sources,
-			func(s corev1.VolumeProjection) bool { return s.ConfigMap != nil && s.ConfigMap.Name == name }) {
+func refers(p *corev1.Pod, resource, name string) bool {
+	for r, n := range kinds.References(p) {
+		if r == resource && n == name {
 			return true
-		}
-	}
-	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		for _, f := range c.EnvFrom {
-			if f.ConfigMapRef != nil && f.ConfigMapRef.Name == name {
-				return true
-			}
-		}
-		for _, e := range c.Env {
-			if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil && e.ValueFrom.ConfigMapKeyRef.Name == name {
-				return true
-			}
 		}
 	}
 	return false
-}
-
-func usesSecret(p *corev1.Pod, name string) bool {
-	for _, v := range p.Spec.Volumes {
-		if v.Secret != nil && v.Secret.SecretName == name || v.Projected != nil && slices.ContainsFunc(v.Projected.Sources,
-			func(s corev1.VolumeProjection) bool { return s.Secret != nil && s.Secret.Name == name }) {
-			return true
-		}
-	}
-	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		for _, f := range c.EnvFrom {
-			if f.SecretRef != nil && f.SecretRef.Name == name {
-				return true
-			}
-		}
-		for _, e := range c.Env {
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == name {
-				return true
-			}
-		}
-	}
-	return slices.ContainsFunc(p.Spec.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return r.Name == name })
 }

@@ -69,6 +69,9 @@ func (n *Authenticator) Authenticate(r *http.Request) (User, error) {
 		return n.byCertificate(r)
 	}
 	if token, ok := bearer(r); ok {
+		if u, ok := n.authority.joiner(token); ok {
+			return u, nil
+		}
 		t, err := n.Token(r.Context(), token, []string{n.authority.issuer})
 		if err != nil {
 			return User{}, err

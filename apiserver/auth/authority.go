@@ -12,7 +12,7 @@
 // in a 0700 folder; a certificate with less than a third of its life left is replaced the next time it is asked for, while
 // running. Everything fails closed.
 //
-// Goroutines: none. Files: ca.crt ca.key serving.crt serving.key sa.key client-<name>.crt client-<name>.key.
+// Goroutines: none. Files: ca.crt ca.key serving.crt serving.key sa.key join-token client-<name>.crt client-<name>.key.
 package auth
 
 import (

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/knarr/knarr/kinds"
 )
 
 func TestRuleAllows(t *testing.T) {
@@ -77,7 +79,7 @@ func TestReferencesOfAPod(t *testing.T) {
 		},
 	}}
 	want := map[string]bool{"secrets/pull": true, "secrets/from": true, "configmaps/key": true, "secrets/vol": true, "configmaps/part": true}
-	for resource, name := range references(p) {
+	for resource, name := range kinds.References(p) {
 		if !want[resource+"/"+name] {
 			t.Errorf("unexpected %s/%s", resource, name)
 		}

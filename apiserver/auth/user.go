@@ -18,6 +18,7 @@ const (
 	Unauthenticated = "system:unauthenticated"
 	Nodes           = "system:nodes"
 	ServiceAccounts = "system:serviceaccounts"
+	KubeletClient   = "kube-apiserver-kubelet-client" // the API server, as kubelets know it
 )
 
 // Admin is the cluster's administrator, whose credentials the kubeconfig holds.

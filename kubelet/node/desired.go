@@ -21,7 +21,6 @@ import (
 type Config struct {
 	Name             string
 	IPs              []netip.Addr
-	PodCIDRs         []netip.Prefix
 	Labels           map[string]string
 	Taints           []corev1.Taint
 	MaxPods          int
@@ -77,18 +76,11 @@ func labels(c Config, f Facts) map[string]string {
 
 // Desired is the object to register with.
 func Desired(c Config, f Facts) *corev1.Node {
-	n := &corev1.Node{
+	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: c.Name, Labels: labels(c, f),
 			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
 		Spec: corev1.NodeSpec{Taints: c.Taints},
 	}
-	for _, p := range c.PodCIDRs {
-		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
-	}
-	if len(n.Spec.PodCIDRs) > 0 {
-		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
-	}
-	return n
 }
 
 // maxImages is how many images a status names, the largest first.
@@ -150,9 +142,15 @@ func conditions(h Health) []corev1.NodeCondition {
 			[2]string{"KubeletHasInsufficientPID", "kubelet has insufficient PID available"},
 			[2]string{"KubeletHasSufficientPID", "kubelet has sufficient PID available"}),
 	}
-	if h.Runtime != nil {
-		return append(out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady",
-			Message: fmt.Sprintf("the container runtime does not answer: %v", h.Runtime)})
+	not := ""
+	switch {
+	case h.Runtime != nil:
+		not = fmt.Sprintf("the container runtime does not answer: %v", h.Runtime)
+	case h.Network != nil:
+		not = fmt.Sprintf("the pods' network is not ready: %v", h.Network)
+	}
+	if not != "" {
+		return append(out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: not})
 	}
 	return append(out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
 		Message: "kubelet is posting ready status"})

@@ -152,6 +152,7 @@ type Health struct {
 	InodesFree, Inodes                        uint64
 	Tasks, MaxTasks                           int64
 	Runtime                                   error // why the container runtime does not answer
+	Network                                   error // why pods can have no addresses
 }
 
 func health(dataDir string) (Health, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -38,6 +39,9 @@ type Reporter struct {
 	events events.Recorder
 	log    *slog.Logger
 
+	look    chan struct{} // of capacity 1: report now
+	network atomic.Pointer[error]
+
 	// Of Run's goroutine:
 	written *corev1.Node // as we last wrote it
 	at      time.Time    // when
@@ -47,7 +51,18 @@ type Reporter struct {
 // NewReporter makes a Reporter.
 func NewReporter(cfg Config, f Facts, images Images, r cache.Reader, do client.Doer, rec events.Recorder, log *slog.Logger) *Reporter {
 	return &Reporter{cfg: cfg, facts: f, images: images, cache: r, nodes: client.For[corev1.Node](do, "kubelet"),
-		leases: client.For[coordinationv1.Lease](do, "kubelet"), events: rec, log: log}
+		leases: client.For[coordinationv1.Lease](do, "kubelet"), events: rec, log: log,
+		look: make(chan struct{}, 1)}
+}
+
+// SetNetwork says whether pods can have addresses, and has that reported: nil when they can, else why not. Until the first
+// call they can.
+func (r *Reporter) SetNetwork(err error) {
+	r.network.Store(&err)
+	select {
+	case r.look <- struct{}{}:
+	default:
+	}
 }
 
 const (
@@ -69,6 +84,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-timer.C:
+		case <-r.look:
 		}
 		err := r.tick(ctx)
 		switch {
@@ -128,22 +144,18 @@ func (r *Reporter) current(ctx context.Context) (*corev1.Node, error) {
 	return r.complete(ctx, n, want)
 }
 
-// complete adds the labels and the pod CIDR that the object lacks.
+// complete adds the labels that the object lacks.
 func (r *Reporter) complete(ctx context.Context, n, want *corev1.Node) (*corev1.Node, error) {
 	labels := maps.Clone(n.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, want.Labels)
-	cidrs := n.Spec.PodCIDR == "" && want.Spec.PodCIDR != ""
-	if maps.Equal(labels, n.Labels) && !cidrs {
+	if maps.Equal(labels, n.Labels) {
 		return n, nil
 	}
 	c := n.DeepCopy()
 	c.Labels = labels
-	if cidrs {
-		c.Spec.PodCIDR, c.Spec.PodCIDRs = want.Spec.PodCIDR, want.Spec.PodCIDRs
-	}
 	return r.nodes.Update(ctx, c)
 }
 
@@ -155,6 +167,9 @@ func (r *Reporter) report(ctx context.Context, n *corev1.Node) error {
 	}
 	images, err := r.images.ListImages(ctx)
 	h.Runtime = err
+	if n := r.network.Load(); n != nil {
+		h.Network = *n
+	}
 	now := time.Now()
 	st := Status(r.cfg, r.facts, h, images, &n.Status, now)
 	if r.written != nil && now.Sub(r.at) < statusEvery && sameStatus(st, n.Status) {

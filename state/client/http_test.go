@@ -182,3 +182,64 @@ func TestListWatchIsTheServersCache(t *testing.T) {
 		})
 	}
 }
+
+// TestSingleObjects: only what is followed is in the cache, what is let go leaves it, and what appears later comes.
+func TestSingleObjects(t *testing.T) {
+	s := apiservertest.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := client.For[corev1.ConfigMap](s.Admin, "test")
+	for _, name := range []string{"a", "b"} {
+		if _, err := c.Create(ctx, configMap(name, "1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	maps := kinds.For[corev1.ConfigMap]()
+	log := slog.New(slog.DiscardHandler)
+	source := client.NewListWatch(admin(t, s, false), []client.Selection{{Type: maps, Single: true}}, log)
+	remote := cache.New(source, []*kinds.Type{maps}, cache.Options{}, log)
+	done := make(chan error)
+	go func() { done <- remote.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	<-remote.Ready()
+	object := func(name string) client.Object { return client.Object{Type: maps, Namespace: "default", Name: name} }
+	names := func() string {
+		var out []string
+		for m := range cache.List[corev1.ConfigMap](remote.Snapshot(), "") {
+			out = append(out, m.Name+"="+m.Data["v"])
+		}
+		return strings.Join(out, " ")
+	}
+	if got := names(); got != "" {
+		t.Errorf("followed without being asked: %s", got)
+	}
+	if err := source.Follow(ctx, object("a"), object("later")); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); got != "a=1" {
+		t.Errorf("%q, want a=1", got)
+	}
+	from := remote.Snapshot().RevisionOf(maps)
+	if _, err := c.Create(ctx, configMap("later", "2")); err != nil {
+		t.Fatal(err)
+	}
+	within, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	for change, err := range remote.Watch(within, maps, from) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change.New != nil && change.New.Object.GetName() == "later" {
+			break
+		}
+	}
+	if got := names(); got != "a=1 later=2" {
+		t.Errorf("%q, want both", got)
+	}
+	source.Keep(func(o client.Object) bool { return o.Name == "later" })
+	if got := names(); got != "later=2" {
+		t.Errorf("%q, want only what is kept", got)
+	}
+	if err := source.Follow(ctx, object("a")); err != nil || names() != "a=1 later=2" {
+		t.Errorf("followed again: %q %v", names(), err)
+	}
+}

@@ -28,6 +28,8 @@ type Selection struct {
 	Namespace string // "" for all
 	Fields    string // a field selector: "spec.nodeName=node-1"
 	Labels    string // a label selector
+	// Single follows only the objects that Follow names, each with a watch of its own: what a node may read of Secrets.
+	Single bool
 }
 
 // ListWatch is a cache.Source: it follows an API server over the ordinary list-watch protocol. Each kind is read by pages
@@ -38,6 +40,7 @@ type ListWatch struct {
 	follow []Selection
 	log    *slog.Logger
 	mu     sync.Mutex // held while feeding
+	single singles
 }
 
 var _ cache.Source = (*ListWatch)(nil)
@@ -61,15 +64,22 @@ func (l *ListWatch) Progress(context.Context) error { return nil }
 // Run follows all kinds until ctx ends.
 func (l *ListWatch) Run(ctx context.Context, feed func(cache.Batch)) error {
 	var wg sync.WaitGroup
-	for _, s := range l.follow {
-		wg.Go(func() {
-			l.kind(ctx, s, func(b cache.Batch) {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				feed(b)
-			})
-		})
+	locked := func(b cache.Batch) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		feed(b)
 	}
+	l.single.begin(ctx, &wg, locked)
+	for _, s := range l.follow {
+		if s.Single {
+			// There is nothing to wait for: what is not followed is not there.
+			locked(cache.Batch{Type: s.Type, Reset: true, Revision: 1})
+			continue
+		}
+		wg.Go(func() { l.kind(ctx, s, locked) })
+	}
+	<-ctx.Done()
+	l.single.end()
 	wg.Wait()
 	return context.Cause(ctx)
 }

@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/knarr/knarr/engine/layer"
 	"github.com/knarr/knarr/internal/errs"
@@ -18,41 +20,49 @@ import (
 
 func checkAdd(cmd instructions.Command) error {
 	c := cmd.(*instructions.AddCommand)
-	if len(c.ExcludePatterns) > 0 {
-		return errs.New(errs.Unsupported, "ADD --exclude is not supported; use .dockerignore")
-	}
-	if c.Checksum != "" {
-		return errs.New(errs.Unsupported, "ADD --checksum is for remote sources, which are not supported")
-	}
-	for _, p := range c.SourcePaths {
-		if err := checkLocal(p); err != nil {
-			return err
-		}
+	if c.Checksum != "" && len(c.SourcePaths) != 1 {
+		return errs.New(errs.Invalid, "checksum can't be specified for multiple sources")
 	}
 	return checkDest("ADD", &c.SourcesAndDest)
 }
 
-// checkLocal refuses what the daemon would have to fetch with its own address and rights.
-func checkLocal(src string) error {
-	for _, prefix := range []string{"http://", "https://", "git://", "git@", "ssh://", "ftp://"} {
-		if strings.HasPrefix(src, prefix) {
-			return errs.New(errs.Unsupported, "ADD %s: remote sources are not supported; put the file into the build context, or fetch it in a RUN", src)
-		}
-	}
-	return nil
-}
-
 func runAdd(ctx context.Context, r *stageRun, s Step) error {
 	c := s.Cmd.(*instructions.AddCommand)
-	for _, p := range c.SourcePaths { // again: a variable may have held the URL
-		if err := checkLocal(p); err != nil {
-			return err
-		}
-	}
 	if err := checkDest("ADD", &c.SourcesAndDest); err != nil {
 		return err
 	}
-	cp := copying{name: "ADD", sd: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, from: r.e.source, archives: c.Unpack == nil || *c.Unpack}
+	var fetched []*tree
+	defer func() {
+		for _, t := range fetched {
+			t.close()
+		}
+	}()
+	fetch := func(src string) (picked, bool, error) {
+		var p picked
+		var err error
+		switch {
+		case isGit(src):
+			p, err = r.e.clone(ctx, src, c.KeepGitDir != nil && *c.KeepGitDir, c.Checksum)
+		case isURL(src):
+			if path.Base(src) == "" || strings.HasSuffix(src, "/") && endsInDir(c.DestPath) {
+				return p, false, errs.New(errs.Invalid, "ADD %s: cannot determine a file name; end the destination with one", src)
+			}
+			var sum digest.Digest
+			if sum, err = parseChecksum(c.Checksum); err == nil {
+				p, err = r.e.fetch(ctx, "ADD", src, sum)
+			}
+		default:
+			if c.Checksum != "" {
+				return p, false, errs.New(errs.Invalid, "ADD --checksum is for URLs and git repositories, not for %s", src)
+			}
+			return p, false, nil
+		}
+		if err == nil {
+			fetched = append(fetched, p.tree)
+		}
+		return p, true, err
+	}
+	cp := copying{name: "ADD", sd: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, exclude: c.ExcludePatterns, from: r.e.source, archives: true, unpack: c.Unpack, fetch: fetch}
 	return cp.run(ctx, r, s)
 }
 

@@ -4,6 +4,8 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path"
@@ -19,12 +21,6 @@ import (
 
 func checkCopy(cmd instructions.Command) error {
 	c := cmd.(*instructions.CopyCommand)
-	if c.Parents {
-		return errs.New(errs.Unsupported, "COPY --parents is not supported")
-	}
-	if len(c.ExcludePatterns) > 0 {
-		return errs.New(errs.Unsupported, "COPY --exclude is not supported; use .dockerignore")
-	}
 	if len(c.SourceContents) > 0 && c.From != "" {
 		return errs.New(errs.Invalid, "COPY --from cannot take a here-document")
 	}
@@ -55,7 +51,7 @@ func runCopy(ctx context.Context, r *stageRun, s Step) error {
 	if s.From != nil {
 		defer from.close()
 	}
-	cp := copying{name: "COPY", sd: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, from: from}
+	cp := copying{name: "COPY", sd: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, from: from, parents: c.Parents, exclude: c.ExcludePatterns}
 	return cp.run(ctx, r, s)
 }
 
@@ -95,23 +91,46 @@ func (e *execution) copySource(ctx context.Context, from *Base) (*tree, error) {
 	return &tree{root: root, what: strings.TrimSpace(what), release: release}, nil
 }
 
-// copying is a COPY, or an ADD of what is no archive.
+// copying is a COPY or an ADD.
 type copying struct {
 	name         string
 	sd           instructions.SourcesAndDest
 	chown, chmod string
+	parents      bool
+	exclude      []string
 	from         *tree
-	archives     bool // ADD: unpack local archives
+	fetch        func(src string) (picked, bool, error) // ADD: what is no file of from; nil: everything is
+	unpack       *bool                                  // ADD --unpack; nil: archives of the context, not those of URLs
+	archives     bool                                   // ADD
+}
+
+// pickAll finds all sources.
+func (c copying) pickAll() ([]picked, error) {
+	var all []picked
+	for _, p := range c.sd.SourcePaths {
+		if c.fetch != nil {
+			got, ok, err := c.fetch(p)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				all = append(all, got)
+				continue
+			}
+		}
+		found, err := c.pick(c.from, p)
+		if err != nil {
+			return nil, fmt.Errorf("%s failed: %w", c.name, err)
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 func (c copying) run(ctx context.Context, r *stageRun, s Step) error {
-	var sources []source
-	for _, p := range c.sd.SourcePaths {
-		found, err := c.from.find(p)
-		if err != nil {
-			return fmt.Errorf("%s failed: %w", c.name, err)
-		}
-		sources = append(sources, found...)
+	sources, err := c.pickAll()
+	if err != nil {
+		return err
 	}
 	if len(sources)+len(c.sd.SourceContents) > 1 && !endsInDir(c.sd.DestPath) {
 		return errs.New(errs.Invalid, "%s failed: the sources match more than one file: the destination must be a directory and end with a /", c.name)
@@ -120,13 +139,16 @@ func (c copying) run(ctx context.Context, r *stageRun, s Step) error {
 	if err != nil {
 		return err
 	}
-	content, err := c.from.digestOf(sources)
+	content, err := c.digest(sources)
 	if err != nil {
 		return fmt.Errorf("%s failed: %w", c.name, err)
 	}
 	dest := r.path(c.sd.DestPath)
 	text := fmt.Sprintf("%s %s in %s", c.name, contentName(content), c.sd.DestPath)
-	key := r.key(c.name, dest, strconv.FormatBool(endsInDir(c.sd.DestPath)), c.chown, c.chmod, content, fmt.Sprint(c.sd.SourceContents))
+	key := r.key(c.name, dest, strconv.FormatBool(endsInDir(c.sd.DestPath)), c.chown, c.chmod, content)
+	if r.cached(key) {
+		return nil
+	}
 	return r.filesystem(ctx, key, text, image.InitFiles{None: true}, func(_, rootDir string) error {
 		root, err := inroot.Open(rootDir)
 		if err != nil {
@@ -145,17 +167,33 @@ func (c copying) run(ctx context.Context, r *stageRun, s Step) error {
 	})
 }
 
+// digest identifies all that is copied.
+func (c copying) digest(sources []picked) (string, error) {
+	h := sha256.New()
+	for _, p := range sources {
+		d, err := p.digestOf([]source{p.source})
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %q %t\n", d, p.below, p.remote)
+	}
+	unpack := c.archives && (c.unpack == nil || *c.unpack)
+	fmt.Fprintf(h, "%q %t %t", fmt.Sprint(c.sd.SourceContents), unpack, c.unpack != nil)
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
 func contentName(digest string) string { return "files:" + digest[:12] }
 
-func (c copying) apply(ctx context.Context, root *inroot.Dir, sources []source, dest string, o ownership) error {
-	if endsInDir(c.sd.DestPath) {
+func (c copying) apply(ctx context.Context, root *inroot.Dir, sources []picked, dest string, o ownership) error {
+	intoDir := endsInDir(c.sd.DestPath)
+	if intoDir {
 		if err := makeParents(root, dest, o); err != nil {
 			return err
 		}
 	}
-	for _, s := range sources {
-		if c.archives {
-			done, err := c.from.addArchive(ctx, root, s, dest, c.chown != "", o)
+	for _, p := range sources {
+		if c.unpacks(p) {
+			done, err := p.addArchive(ctx, root, p.source, dest, c.chown != "", o)
 			if err != nil {
 				return err
 			}
@@ -163,16 +201,24 @@ func (c copying) apply(ctx context.Context, root *inroot.Dir, sources []source, 
 				continue
 			}
 		}
-		if err := c.from.copyInto(root, []source{s}, dest, endsInDir(c.sd.DestPath), o); err != nil {
+		if err := p.copyInto(root, []source{p.source}, path.Join(dest, p.below), intoDir || c.parents, o); err != nil {
 			return err
 		}
 	}
 	for _, doc := range c.sd.SourceContents {
-		if err := writeHeredoc(root, doc, dest, endsInDir(c.sd.DestPath), o); err != nil {
+		if err := writeHeredoc(root, doc, dest, intoDir, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unpacks says whether an archive becomes its content.
+func (c copying) unpacks(p picked) bool {
+	if c.unpack != nil {
+		return *c.unpack
+	}
+	return c.archives && !p.remote
 }
 
 // writeHeredoc makes a file of a here-document: COPY <<name dest.

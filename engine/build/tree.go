@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/patternmatcher"
@@ -148,8 +149,8 @@ func (t *tree) notFound(pattern string) error {
 }
 
 // find resolves one source pattern to what it matches, sorted. Nothing is an error.
-func (t *tree) find(pattern string) ([]source, error) {
-	names, err := t.glob(pattern)
+func (t *tree) find(pattern string, star bool) ([]source, error) {
+	names, err := t.glob(pattern, star)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +172,8 @@ func (t *tree) find(pattern string) ([]source, error) {
 
 func hasMeta(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
-// glob expands *, ? and [] element by element; ".." stops at the root.
-func (t *tree) glob(pattern string) ([]string, error) {
+// glob expands *, ? and [] element by element, and with star also **; ".." stops at the root.
+func (t *tree) glob(pattern string, star bool) ([]string, error) {
 	clean := strings.TrimPrefix(path.Clean("/"+pattern), "/")
 	if clean == "" {
 		return []string{""}, nil
@@ -181,6 +182,14 @@ func (t *tree) glob(pattern string) ([]string, error) {
 	for _, elem := range strings.Split(clean, "/") {
 		var next []string
 		for _, dir := range found {
+			if star && elem == "**" {
+				below, err := t.globStar(dir)
+				if err != nil {
+					return nil, err
+				}
+				next = append(next, below...)
+				continue
+			}
 			if !hasMeta(elem) {
 				next = append(next, path.Join(dir, elem))
 				continue
@@ -193,7 +202,7 @@ func (t *tree) glob(pattern string) ([]string, error) {
 		}
 		found = next
 	}
-	return found, nil
+	return slices.Compact(slices.Sorted(slices.Values(found))), nil
 }
 
 func (t *tree) matchIn(dir, elem string) ([]string, error) {

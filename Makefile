@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/knarr/knarr/internal/version.Version=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: build up down test check bench fmt golden
+.PHONY: build up down test check bench fmt golden oci-validation
 build: ## the three static binaries in bin/, and the example's own beside its Dockerfile
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/knarr ./cmd/knarrd ./cmd/knarr-shim
 	$(GO) build -trimpath -ldflags '-s -w' -o examples/web/web ./examples/web
@@ -34,3 +34,6 @@ fmt:
 
 golden: ## rewrite golden files; review the diff
 	$(GO) test ./... -short -update
+
+oci-validation: build ## the OCI runtime validation programs, with crun beside; five minutes
+	test/oci-validation.sh

@@ -182,6 +182,10 @@ func (p *plan) memory(m *specs.LinuxMemory) {
 	if m.Reservation != nil && *m.Reservation != 0 {
 		p.each("memory", "memory.soft_limit_in_bytes", strconv.FormatInt(*m.Reservation, 10), "memory.low", orMax(*m.Reservation))
 	}
+	if m.KernelTCP != nil && *m.KernelTCP != 0 { // what the kernel itself uses is part of the limit by now; v1 still tells sockets apart
+		p.add("memory", "memory.kmem.tcp.limit_in_bytes", "", strconv.FormatInt(*m.KernelTCP, 10))
+		p.optional()
+	}
 	if m.Swappiness != nil {
 		p.add("memory", "memory.swappiness", "", strconv.FormatUint(*m.Swappiness, 10))
 	}

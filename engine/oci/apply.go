@@ -22,7 +22,8 @@ type applier struct {
 	console func(master int) error
 	slave   int // the terminal, once OpConsole has made it; else -1
 	hooks   func() error
-	trees   int // the first of the descriptors that Step.Tree counts
+	borrow  bool // the mount namespace is not this container's alone
+	trees   int  // the first of the descriptors that Step.Tree counts
 }
 
 func (a *applier) apply(steps []Step) error {
@@ -121,12 +122,17 @@ func mountOf(table, p string) string {
 		if len(f) < 5 {
 			continue
 		}
-		point := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(f[4])
+		point := unescape(f[4])
 		if (p == point || strings.HasPrefix(p, strings.TrimSuffix(point, "/")+"/")) && len(point) >= len(best) {
 			best = point
 		}
 	}
 	return best
+}
+
+// unescape undoes the kernel's octal escapes in mount tables.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // openRoot clones the mount of the root file system with all below it and puts the clone on top: a mount of our own,
@@ -144,7 +150,7 @@ func (a *applier) openRoot(s Step) error {
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("move_mount %s: %w", place, err)
 	}
-	a.root.fd = fd
+	a.root.fd, a.borrow = fd, s.Chroot
 	return nil
 }
 
@@ -382,6 +388,14 @@ func (a *applier) mask(s Step) error {
 	if err != nil {
 		return err
 	}
+	if dir && a.borrow {
+		m, err := emptyDir()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(m)
+		return attach(m, target, s)
+	}
 	cover, err := a.cover(dir)
 	if err != nil {
 		return err
@@ -394,11 +408,16 @@ func (a *applier) mask(s Step) error {
 	return attach(m, target, s)
 }
 
+// emptyDir makes an empty read-only directory.
+func emptyDir() (int, error) {
+	return makeMount(Step{FSType: "tmpfs", Options: []string{"ro", "size=0", "nr_inodes=2", "mode=755"}})
+}
+
 // cover opens what masks: made once, cloned for each path.
 func (a *applier) cover(dir bool) (int, error) {
 	if dir {
 		if a.empty < 0 {
-			m, err := makeMount(Step{FSType: "tmpfs", Options: []string{"ro", "size=0", "nr_inodes=2", "mode=755"}})
+			m, err := emptyDir()
 			if err != nil {
 				return -1, err
 			}

@@ -63,6 +63,19 @@ func capNumber(name string) int {
 	return -1
 }
 
+// availableCaps are those that can be given: the bounding set, or in a user namespace of its own all there are.
+func availableCaps(userNS bool) (uint64, error) {
+	if !userNS {
+		return boundingSet()
+	}
+	text, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return 0, err
+	}
+	last, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 6)
+	return 1<<(last+1) - 1, err
+}
+
 // boundingSet reads this thread's own bounding set.
 func boundingSet() (uint64, error) {
 	status, err := os.ReadFile("/proc/thread-self/status")
@@ -78,12 +91,16 @@ func boundingSet() (uint64, error) {
 }
 
 // dropBounding removes from the thread's bounding set what keep lacks; it needs CAP_SETPCAP, so it comes before the rest.
-func dropBounding(have, keep uint64) error {
+func dropBounding(keep uint64) error {
 	for n := range uint(64) {
-		if have&(1<<n) == 0 || keep&(1<<n) != 0 {
+		if keep&(1<<n) != 0 {
 			continue
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0); err != nil {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // past the last one this kernel has
+		}
+		if err != nil {
 			return fmt.Errorf("drop capability %d: %w", n, err)
 		}
 	}
@@ -92,13 +109,8 @@ func dropBounding(have, keep uint64) error {
 
 // setCaps sets the thread's capabilities, ambient ones last as the kernel wants.
 func setCaps(s capSets) error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := [2]unix.CapUserData{
-		{Effective: uint32(s.Effective), Permitted: uint32(s.Permitted), Inheritable: uint32(s.Inheritable)},
-		{Effective: uint32(s.Effective >> 32), Permitted: uint32(s.Permitted >> 32), Inheritable: uint32(s.Inheritable >> 32)},
-	}
-	if err := unix.Capset(&hdr, &data[0]); err != nil {
-		return fmt.Errorf("set capabilities: %w", err)
+	if err := capset(s); err != nil {
+		return err
 	}
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
@@ -110,6 +122,19 @@ func setCaps(s capSets) error {
 		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0); err != nil {
 			return fmt.Errorf("raise ambient capability %d: %w", n, err)
 		}
+	}
+	return nil
+}
+
+// capset sets the three sets that capset(2) knows.
+func capset(s capSets) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(s.Effective), Permitted: uint32(s.Permitted), Inheritable: uint32(s.Inheritable)},
+		{Effective: uint32(s.Effective >> 32), Permitted: uint32(s.Permitted >> 32), Inheritable: uint32(s.Inheritable >> 32)},
+	}
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("set capabilities: %w", err)
 	}
 	return nil
 }

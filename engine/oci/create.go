@@ -75,6 +75,8 @@ type creation struct {
 	made    bool // the group did not exist before
 	config  initConfig
 	pid     int
+
+	rootMounts int // what was mounted on the root file system's directory before
 }
 
 // prepare checks everything that can be checked before anything is made.
@@ -105,9 +107,6 @@ func (c *creation) prepare() error {
 	if err != nil {
 		return err
 	}
-	if !hasNamespace(c.spec, specs.MountNamespace) {
-		return errs.New(errs.Unsupported, "linux.namespaces: a container without a mount namespace of its own is not supported")
-	}
 	if c.spec.Process.Terminal && c.Console == nil {
 		return errs.New(errs.Invalid, "process.terminal is set, but nobody takes the terminal: give a console socket")
 	}
@@ -116,11 +115,12 @@ func (c *creation) prepare() error {
 	if c.config.Seccomp, err = c.Filter.of(c.policy); err != nil {
 		return err
 	}
-	if c.config.CapsHave, err = boundingSet(); err != nil {
+	have, err := availableCaps(c.userNS())
+	if err != nil {
 		return err
 	}
 	var warnings []string
-	c.config.Caps, warnings = resolveCaps(c.spec.Process.Capabilities, c.config.CapsHave)
+	c.config.Caps, warnings = resolveCaps(c.spec.Process.Capabilities, have)
 	c.runtime.warnAll(warnings)
 	if h := c.spec.Hooks; h != nil {
 		c.config.Hooks = h
@@ -169,6 +169,9 @@ func (c *creation) state(status specs.ContainerState) specs.State {
 }
 
 func (c *creation) run() error {
+	if c.sharesMounts() {
+		c.rootMounts = mountsOn(c.rootfs)
+	}
 	path := c.group.Path()
 	c.made = !c.group.Exists()
 	if _, err := c.layout.Create(path); err != nil {
@@ -297,7 +300,7 @@ func (c *creation) converse(w *wire) error {
 			return nil
 		case sayHooks:
 			h := c.spec.Hooks
-			err := runHooks("prestart", h.Prestart, c.state(specs.StateCreating))
+			err := runHooks("prestart", h.Prestart, c.state(specs.StateCreated)) // as runc and crun tell these, of old
 			if err == nil {
 				err = runHooks("createRuntime", h.CreateRuntime, c.state(specs.StateCreating))
 			}
@@ -328,7 +331,7 @@ func (c *creation) save() error {
 	}
 	s := state{Version: 1, ID: c.id, Bundle: c.bundle, Rootfs: c.rootfs, Pid: c.pid, StartTime: st.start, Created: time.Now().UTC(),
 		Cgroup: c.group.Path(), Annotations: c.spec.Annotations, Hooks: c.spec.Hooks, Seccomp: c.config.Seccomp,
-		NoNewPrivs: c.spec.Process.NoNewPrivileges, OwnCgroup: c.made, SharedPID: c.sharesPID(), Chroot: c.config.MountNS > 0}
+		NoNewPrivs: c.spec.Process.NoNewPrivileges, OwnCgroup: c.made, SharedPID: c.sharesPID(), Chroot: c.config.MountNS > 0 || c.sharesMounts(), HostMounts: c.sharesMounts()}
 	for _, n := range c.spec.Linux.Namespaces {
 		s.Namespaces = append(s.Namespaces, string(n.Type))
 	}
@@ -340,6 +343,9 @@ func (c *creation) save() error {
 	}
 	return nil
 }
+
+// sharesMounts says whether the container's mounts are the host's too, and so somebody has to unmount them.
+func (c *creation) sharesMounts() bool { return !hasNamespace(c.spec, specs.MountNamespace) }
 
 // sharesPID says whether init is not the first of its pid namespace, so that its end does not end the others.
 func (c *creation) sharesPID() bool {
@@ -356,6 +362,9 @@ func (c *creation) undo() {
 	if c.pid > 0 {
 		_ = unix.Kill(c.pid, unix.SIGKILL)
 		_, _ = unix.Wait4(c.pid, nil, 0, nil)
+	}
+	if c.sharesMounts() {
+		unmountRoot(c.rootfs, c.rootMounts)
 	}
 	if c.made {
 		_ = c.group.Kill()

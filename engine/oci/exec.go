@@ -44,11 +44,12 @@ func (r Runtime) Exec(id string, e ExecOptions) (pid int, err error) {
 		return 0, errs.New(errs.Invalid, "process.terminal is set, but nobody takes the terminal: give a console socket")
 	}
 	c := initConfig{Process: &p, Seccomp: s.Seccomp, JoinMount: true, Chroot: s.Chroot, Console: e.Console != nil && p.Terminal, Preserve: e.Preserve}
-	if c.CapsHave, err = boundingSet(); err != nil {
+	have, err := availableCaps(slices.Contains(s.Namespaces, string(specs.UserNamespace)))
+	if err != nil {
 		return 0, err
 	}
 	var warnings []string
-	c.Caps, warnings = resolveCaps(p.Capabilities, c.CapsHave)
+	c.Caps, warnings = resolveCaps(p.Capabilities, have)
 	r.warnAll(warnings)
 	ours, theirs, err := socketpair()
 	if err != nil {
@@ -88,17 +89,18 @@ func (r Runtime) enter(s *state, e ExecOptions, wire *os.File) (int, error) {
 	}
 	defer unix.Close(fd)
 	b := birth{userFD: -1, mountFD: -1}
-	mount := -1
+	mount, err := openNamespace(fmt.Sprintf("/proc/%d/ns/mnt", s.Pid), unix.CLONE_NEWNS)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(mount)
 	for _, n := range s.Namespaces {
 		flag := cloneFlags[specs.LinuxNamespaceType(n)]
 		switch specs.LinuxNamespaceType(n) {
 		case specs.UserNamespace:
 			b.userFD = fd
 		case specs.MountNamespace:
-			if mount, err = openNamespace(fmt.Sprintf("/proc/%d/ns/mnt", s.Pid), flag); err != nil {
-				return 0, err
-			}
-			defer unix.Close(mount)
+			// init joins it
 		default:
 			b.join = append(b.join, membership{fd, flag})
 		}

@@ -166,14 +166,15 @@ func (i *initProcess) become() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
-	} else if i.Seccomp != nil {
-		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which become may drop.
-		if err := i.Seccomp.load(); err != nil {
-			return err
-		}
 	}
 	ownStreams(int(p.User.UID))
-	if err := become(p, i.Caps, i.CapsHave); err != nil {
+	// Without no_new_privs a filter needs CAP_SYS_ADMIN. It is kept aside, not in effect, so that the filter can come last and need
+	// not allow what is done here.
+	caps := i.Caps
+	if i.Seccomp != nil && !p.NoNewPrivileges {
+		caps.Permitted |= 1 << unix.CAP_SYS_ADMIN
+	}
+	if err := become(p, caps, i.Caps.Bounding); err != nil {
 		return err
 	}
 	file, err := lookPath(p.Args[0], p.Env)
@@ -198,12 +199,27 @@ func (i *initProcess) become() error {
 		env = append(env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	}
 	resetSignals()
-	if p.NoNewPrivileges && i.Seccomp != nil {
-		if err := i.Seccomp.load(); err != nil {
+	if i.Seccomp != nil {
+		if err := i.loadFilter(caps); err != nil {
 			return err
 		}
 	}
 	return execError(p.Args[0], syscall.Exec(file, p.Args, env))
+}
+
+// loadFilter puts the filter on and gives up what only that needed.
+func (i *initProcess) loadFilter(caps capSets) error {
+	if caps.Permitted == i.Caps.Permitted {
+		return i.Seccomp.load()
+	}
+	caps.Effective |= 1 << unix.CAP_SYS_ADMIN
+	if err := capset(caps); err != nil {
+		return err
+	}
+	if err := i.Seccomp.load(); err != nil {
+		return err
+	}
+	return capset(i.Caps)
 }
 
 // waitAtGate blocks in accept(2). It is a scheduled system call and no raw one: around a raw one the Go runtime believes that

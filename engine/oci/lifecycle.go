@@ -206,6 +206,11 @@ func (r Runtime) Delete(id string, force bool) error {
 			return err
 		}
 	}
+	if s.HostMounts {
+		if err := unix.Unmount(s.Rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
+			return fmt.Errorf("unmount %s: %w", s.Rootfs, err)
+		}
+	}
 	if err := os.RemoveAll(r.dir(id)); err != nil {
 		return err
 	}

@@ -122,13 +122,13 @@ func writeProc(name, value string) error {
 
 // become takes on the user, the groups and the capabilities. All of it is the calling thread's alone, which is the one that
 // executes the program; the others end then.
-func become(p *specs.Process, caps capSets, have uint64) error {
+func become(p *specs.Process, caps capSets, bounding uint64) error {
 	if p.User.Umask != nil {
 		unix.Umask(int(*p.User.Umask))
 	} else {
 		unix.Umask(0o022)
 	}
-	if err := dropBounding(have, caps.Bounding); err != nil {
+	if err := dropBounding(bounding); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {

@@ -28,7 +28,6 @@ type initConfig struct {
 	Steps     []Step         `json:"steps,omitempty"`
 	Process   *specs.Process `json:"process"`
 	Caps      capSets        `json:"caps"`
-	CapsHave  uint64         `json:"capsHave"`
 	Seccomp   *filter        `json:"seccomp,omitempty"`
 	NewCgroup bool           `json:"newCgroup,omitempty"` // unshare the cgroup namespace, now that init is in its group
 	Gate      bool           `json:"gate,omitempty"`

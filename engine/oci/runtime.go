@@ -45,8 +45,9 @@ type state struct {
 	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Seccomp     *filter           `json:"seccomp,omitempty"`
 	NoNewPrivs  bool              `json:"noNewPrivs,omitempty"`
-	SharedPID   bool              `json:"sharedPid,omitempty"` // its processes may outlive init
-	Chroot      bool              `json:"chroot,omitempty"`    // the mount namespace is another's, and the root only this process's
+	SharedPID   bool              `json:"sharedPid,omitempty"`  // its processes may outlive init
+	Chroot      bool              `json:"chroot,omitempty"`     // the mount namespace is another's, and the root only this process's
+	HostMounts  bool              `json:"hostMounts,omitempty"` // they lie on Rootfs in the host's mount namespace
 	OwnCgroup   bool              `json:"ownCgroup"`
 	Owner       string            `json:"owner,omitempty"`
 }

@@ -56,7 +56,7 @@ type Step struct {
 	Value       string   `json:"value,omitempty"`
 	IDMap       *IDMap   `json:"idMap,omitempty"`    // of the mount that OpBind makes
 	Tree        int      `json:"tree,omitempty"`     // OpRoot, OpBind: the parent opened Source; which of its descriptors, from 1
-	Chroot      bool     `json:"chroot,omitempty"`   // OpPivot: the mount namespace is somebody else's, whose root stays
+	Chroot      bool     `json:"chroot,omitempty"`   // OpRoot, OpPivot: the mount namespace is somebody else's, whose root stays
 	Fallback    bool     `json:"fallback,omitempty"` // OpMount: where the kernel refuses, bind the host's
 }
 
@@ -113,9 +113,7 @@ func Steps(spec *specs.Spec, f Facts) ([]Step, error) {
 		b.linux = &specs.Linux{}
 	}
 	b.namespaces()
-	if b.own(specs.MountNamespace) {
-		b.mountNamespace()
-	}
+	b.mountNamespace()
 	return b.steps, errors.Join(b.faults...)
 }
 
@@ -160,16 +158,14 @@ func (b *builder) namespaces() {
 		}
 		b.add(Step{Op: n.op, Value: n.value})
 	}
-	if !b.own(specs.MountNamespace) {
-		b.sysctls()
-	}
 }
 
 func (b *builder) mountNamespace() {
-	if b.makes(specs.MountNamespace) {
+	borrowed := !b.makes(specs.MountNamespace)
+	if !borrowed {
 		b.propagation()
 	}
-	b.add(Step{Op: OpRoot, Source: b.facts.Rootfs})
+	b.add(Step{Op: OpRoot, Source: b.facts.Rootfs, Chroot: borrowed})
 	for i, m := range b.spec.Mounts {
 		if err := b.mount(m); err != nil {
 			b.faults = append(b.faults, fmt.Errorf("mounts[%d] (%s): %w", i, m.Destination, err))
@@ -192,7 +188,7 @@ func (b *builder) mountNamespace() {
 	if b.spec.Root != nil && b.spec.Root.Readonly {
 		b.add(Step{Op: OpReadonlyTop})
 	}
-	b.add(Step{Op: OpPivot, Flags: b.rootPropagation(0), Chroot: !b.makes(specs.MountNamespace)})
+	b.add(Step{Op: OpPivot, Flags: b.rootPropagation(0), Chroot: borrowed})
 }
 
 var propagations = map[string]uint64{

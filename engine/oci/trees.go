@@ -5,6 +5,7 @@ package oci
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,4 +65,26 @@ func prepareTree(fd int, s *Step) error {
 	}
 	s.IDMap = nil // done
 	return nil
+}
+
+// mountsOn counts the mounts on dir itself.
+func mountsOn(dir string) int {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return -1
+	}
+	n := 0
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 4 && unescape(f[4]) == dir {
+			n++
+		}
+	}
+	return n
+}
+
+// unmountRoot takes off dir what a create that failed put there over the mounts that were there before.
+func unmountRoot(dir string, before int) {
+	if before >= 0 && mountsOn(dir) > before {
+		_ = unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
 }

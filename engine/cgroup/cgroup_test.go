@@ -80,6 +80,68 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// One resource each, what becomes of it on v1 and on v2; the empty string is a refusal.
+func TestPlanOfEveryResource(t *testing.T) {
+	v1 := Layout{Mode: V1, V1: map[string]string{}}
+	for _, c := range v1Controllers {
+		v1.V1[c] = "/" + c
+	}
+	v2 := Layout{Mode: V2, Unified: "/u", Controllers: []string{"cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma"}}
+	device := specs.LinuxThrottleDevice{Rate: 7}
+	device.Major, device.Minor = 8, 1
+	weight := specs.LinuxWeightDevice{Weight: p(uint16(10)), LeafWeight: p(uint16(20))}
+	weight.Major = 8
+	for _, c := range []struct {
+		r      specs.LinuxResources
+		v1, v2 string
+	}{
+		{specs.LinuxResources{CPU: &specs.LinuxCPU{Burst: p(uint64(9))}}, "cpu.cfs_burst_us=9", "cpu.max.burst=9"},
+		{specs.LinuxResources{CPU: &specs.LinuxCPU{Idle: p(int64(1))}}, "cpu.idle=1", "cpu.idle=1"},
+		{specs.LinuxResources{CPU: &specs.LinuxCPU{Mems: "0-1"}}, "cpuset.mems=0-1", "cpuset.mems=0-1"},
+		{specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: p(int64(-1)), Period: p(uint64(5000))}}, "cpu.cfs_period_us=5000 cpu.cfs_quota_us=-1", "cpu.max=max 5000"},
+		{specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimePeriod: p(uint64(5)), RealtimeRuntime: p(int64(4))}}, "cpu.rt_period_us=5 cpu.rt_runtime_us=4", ""},
+		{specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(-1)), Swap: p(int64(-1))}}, "memory.limit_in_bytes=-1 memory.memsw.limit_in_bytes=-1", "memory.max=max memory.swap.max=max"},
+		{specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(9)), Swap: p(int64(8))}}, "memory.limit_in_bytes=9 memory.memsw.limit_in_bytes=8", ""},
+		{specs.LinuxResources{Memory: &specs.LinuxMemory{Kernel: p(int64(3)), KernelTCP: p(int64(4))}}, "memory.kmem.tcp.limit_in_bytes=4", "-"},
+		{specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: p(uint64(3)), DisableOOMKiller: p(true)}}, "memory.swappiness=3 memory.oom_control=1", "-"},
+		{specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 1}}},
+			"hugetlb.2MB.limit_in_bytes=1 hugetlb.2MB.rsvd.limit_in_bytes=1", "hugetlb.2MB.max=1 hugetlb.2MB.rsvd.max=1"},
+		{specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: p(uint16(500)), LeafWeight: p(uint16(100))}},
+			"blkio.bfq.weight=500 blkio.weight=500 blkio.leaf_weight=100", "io.bfq.weight=500 io.weight=4950"},
+		{specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{WeightDevice: []specs.LinuxWeightDevice{weight}}},
+			"blkio.bfq.weight_device=8:0 10 blkio.weight_device=8:0 10 blkio.leaf_weight_device=8:0 20", "io.bfq.weight=8:0 10 io.weight=8:0 1"},
+		{specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{device}, ThrottleWriteIOPSDevice: []specs.LinuxThrottleDevice{device}}},
+			"blkio.throttle.read_bps_device=8:1 7 blkio.throttle.write_iops_device=8:1 7", "io.max=8:1 rbps=7 io.max=8:1 wiops=7"},
+		{specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: p(uint32(0x10)), Priorities: []specs.LinuxInterfacePriority{{Name: "eth0", Priority: 3}}}},
+			"net_cls.classid=16 net_prio.ifpriomap=eth0 3", ""},
+		{specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"mlx5": {HcaHandles: p(uint32(2)), HcaObjects: p(uint32(3))}}},
+			"rdma.max=mlx5 hca_handle=2 hca_object=3", "rdma.max=mlx5 hca_handle=2 hca_object=3"},
+		{specs.LinuxResources{Unified: map[string]string{"memory.high": "5", "cpu.weight": "3"}}, "", "cpu.weight=3 memory.high=5"},
+		{specs.LinuxResources{Unified: map[string]string{"memory.high/../x": "5"}}, "", ""},
+		{specs.LinuxResources{Unified: map[string]string{"misc.max": "5"}}, "", ""},
+	} {
+		for _, one := range []struct {
+			layout Layout
+			want   string
+		}{{v1, c.v1}, {v2, c.v2}} {
+			writes, err := one.layout.Plan(&c.r)
+			var got []string
+			for _, w := range writes {
+				got = append(got, w.File+"="+w.Value)
+			}
+			text := strings.Join(got, " ")
+			if err == nil && text == "" {
+				text = "-"
+			} else if err != nil {
+				text = ""
+			}
+			if text != one.want {
+				t.Errorf("%s: %q (%v), want %q", one.layout.Mode, text, err, one.want)
+			}
+		}
+	}
+}
+
 func TestOpenRefusesStrangePaths(t *testing.T) {
 	for _, path := range []string{"", "/", "a", "/a/../b", "/a/", "/a\n"} {
 		if _, err := (Layout{}).Open(path); !errors.Is(err, errs.Invalid) {

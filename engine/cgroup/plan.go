@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/knarr/knarr/internal/errs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -36,16 +39,16 @@ func (l Layout) Plan(r *specs.LinuxResources) ([]Write, error) {
 	for _, h := range r.HugepageLimits {
 		v := strconv.FormatUint(h.Limit, 10)
 		p.add("hugetlb", "hugetlb."+h.Pagesize+".limit_in_bytes", "hugetlb."+h.Pagesize+".max", v)
+		// A reservation (MAP_NORESERVE left out) counts before a page is touched; kernels since 5.7 limit it apart.
+		p.add("hugetlb", "hugetlb."+h.Pagesize+".rsvd.limit_in_bytes", "hugetlb."+h.Pagesize+".rsvd.max", v)
+		p.optional()
 	}
+	p.network(r.Network)
+	p.rdma(r.Rdma)
 	if b := r.BlockIO; b != nil {
 		p.blockIO(b)
 	}
-	for name, v := range r.Unified {
-		if l.Mode != V2 {
-			return nil, errs.New(errs.Unsupported, "linux.resources.unified[%s]: this machine's controllers are on cgroup v1", name)
-		}
-		p.writes = append(p.writes, Write{Controller: "unified", File: name, Value: v})
-	}
+	p.unified(r.Unified)
 	if l.V1["devices"] != "" {
 		for _, d := range r.Devices {
 			file := "devices.deny"
@@ -107,7 +110,7 @@ func (p *plan) cpu(c *specs.LinuxCPU) {
 		return
 	}
 	if c.Shares != nil && *c.Shares != 0 {
-		p.each("cpu", "cpu.shares", strconv.FormatUint(*c.Shares, 10), "cpu.weight", strconv.FormatUint(weight(*c.Shares), 10))
+		p.each("cpu", "cpu.shares", strconv.FormatUint(*c.Shares, 10), "cpu.weight", strconv.FormatUint(cpuWeight(*c.Shares), 10))
 	}
 	quota, period := int64(0), uint64(0)
 	if c.Quota != nil {
@@ -132,13 +135,10 @@ func (p *plan) cpu(c *specs.LinuxCPU) {
 		}
 		p.add("cpu", "", "cpu.max", v)
 	}
-	// The runtime must fit into the period at every moment: a new group's is 0, so the period comes first.
-	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
-		p.v1Only("cpu", "cpu.rt_period_us", strconv.FormatUint(*c.RealtimePeriod, 10))
+	if c.Burst != nil {
+		p.add("cpu", "cpu.cfs_burst_us", "cpu.max.burst", strconv.FormatUint(*c.Burst, 10))
 	}
-	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
-		p.v1Only("cpu", "cpu.rt_runtime_us", strconv.FormatInt(*c.RealtimeRuntime, 10))
-	}
+	p.realtime(c)
 	if c.Cpus != "" {
 		p.add("cpuset", "cpuset.cpus", "cpuset.cpus", c.Cpus)
 	}
@@ -196,21 +196,22 @@ func (p *plan) memory(m *specs.LinuxMemory) {
 
 func (p *plan) blockIO(b *specs.LinuxBlockIO) {
 	if b.Weight != nil && *b.Weight != 0 {
-		v1 := strconv.Itoa(int(*b.Weight))
-		// v1 weighs 10..1000, v2 1..10000 with 100 in the middle of both.
-		v2 := strconv.Itoa(1 + (int(*b.Weight)-10)*9999/990)
-		if p.layout.V1["blkio"] != "" {
-			p.add("blkio", "blkio.weight", "", v1)
-		} else {
-			p.add("io", "", "io.weight", v2)
-		}
+		p.weight("", *b.Weight)
+	}
+	leaves := p.layout.V1["blkio"] != "" // on v2 only leaves hold processes, and so it has no such thing
+	if leaves && b.LeafWeight != nil && *b.LeafWeight != 0 {
+		p.add("blkio", "blkio.leaf_weight", "", strconv.Itoa(int(*b.LeafWeight)))
 		p.optional()
 	}
 	for _, d := range b.WeightDevice {
-		if d.Weight == nil || *d.Weight == 0 {
-			continue
+		device := fmt.Sprintf("%d:%d ", d.Major, d.Minor)
+		if d.Weight != nil && *d.Weight != 0 {
+			p.weight(device, *d.Weight)
 		}
-		p.v1Only("blkio", "blkio.weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
+		if leaves && d.LeafWeight != nil && *d.LeafWeight != 0 {
+			p.add("blkio", "blkio.leaf_weight_device", "", device+strconv.Itoa(int(*d.LeafWeight)))
+			p.optional()
+		}
 	}
 	for _, t := range []struct {
 		devices []specs.LinuxThrottleDevice
@@ -224,16 +225,96 @@ func (p *plan) blockIO(b *specs.LinuxBlockIO) {
 		for _, d := range t.devices {
 			if p.layout.V1["blkio"] != "" {
 				p.add("blkio", t.v1, "", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, d.Rate))
-			} else {
-				p.add("io", "", "io.max", fmt.Sprintf("%d:%d %s=%d", d.Major, d.Minor, t.v2, d.Rate))
+				continue
 			}
+			rate := strconv.FormatUint(d.Rate, 10)
+			if d.Rate == 0 { // no limit, as on v1
+				rate = "max"
+			}
+			p.add("io", "", "io.max", fmt.Sprintf("%d:%d %s=%s", d.Major, d.Minor, t.v2, rate))
 		}
 	}
 }
 
-// weight maps v1 cpu shares, 2..262144 with default 1024, to a v2 weight, 1..10000, linearly, as all runtimes and the
+// weight plans an I/O weight, of a device ("8:0 ") or of all. Which file there is depends on the block scheduler: bfq has one of its own
+// on both versions, and it takes v1's range, 10..1000, on both.
+func (p *plan) weight(device string, w uint16) {
+	v1, v2 := strconv.Itoa(int(w)), strconv.Itoa(ioWeight(w))
+	file, bfq, general := "blkio.weight", "blkio.bfq.weight", v1
+	controller := "blkio"
+	if p.layout.V1["blkio"] == "" {
+		file, bfq, general, controller = "io.weight", "io.bfq.weight", v2, "io"
+	}
+	if device != "" && controller == "blkio" {
+		file, bfq = "blkio.weight_device", "blkio.bfq.weight_device"
+	}
+	for _, one := range [][2]string{{bfq, v1}, {file, general}} {
+		p.add(controller, one[0], one[0], device+one[1])
+		p.optional()
+	}
+}
+
+// ioWeight maps v1's 10..1000 to v2's 1..10000.
+func ioWeight(w uint16) int { return 1 + (int(max(w, 10))-10)*9999/990 }
+
+// realtime is v1's alone: v2 lets realtime threads into the root group only. The runtime must fit into the period at every
+// moment and a new group's is 0, so the period comes first.
+func (p *plan) realtime(c *specs.LinuxCPU) {
+	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
+		p.v1Only("cpu", "cpu.rt_period_us", strconv.FormatUint(*c.RealtimePeriod, 10))
+	}
+	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
+		p.v1Only("cpu", "cpu.rt_runtime_us", strconv.FormatInt(*c.RealtimeRuntime, 10))
+	}
+}
+
+// network marks and ranks packets, on v1. v2 gave this up for filters on the group, so there it cannot be had.
+func (p *plan) network(n *specs.LinuxNetwork) {
+	if n == nil {
+		return
+	}
+	if n.ClassID != nil && *n.ClassID != 0 {
+		p.v1Only("net_cls", "net_cls.classid", strconv.FormatUint(uint64(*n.ClassID), 10))
+	}
+	for _, i := range n.Priorities {
+		p.v1Only("net_prio", "net_prio.ifpriomap", i.Name+" "+strconv.FormatUint(uint64(i.Priority), 10))
+	}
+}
+
+// rdma is the same on both versions.
+func (p *plan) rdma(devices map[string]specs.LinuxRdma) {
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		value, d := name, devices[name]
+		if d.HcaHandles != nil {
+			value += " hca_handle=" + strconv.FormatUint(uint64(*d.HcaHandles), 10)
+		}
+		if d.HcaObjects != nil {
+			value += " hca_object=" + strconv.FormatUint(uint64(*d.HcaObjects), 10)
+		}
+		if value != name {
+			p.add("rdma", "rdma.max", "rdma.max", value)
+		}
+	}
+}
+
+// unified are v2's own files by their names. They come last and so win over what the other fields say.
+func (p *plan) unified(files map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		controller, _, _ := strings.Cut(name, ".")
+		switch {
+		case strings.ContainsAny(name, "/\x00\n") || controller == name:
+			p.faults = append(p.faults, errs.New(errs.Invalid, "linux.resources.unified: %q is no control file", name))
+		case p.layout.Unified == "" || controller != "cgroup" && !slices.Contains(p.layout.Controllers, controller):
+			p.faults = append(p.faults, errs.New(errs.Unsupported, "linux.resources.unified[%s]: this machine has no %s controller on cgroup v2", name, controller))
+		default:
+			p.writes = append(p.writes, Write{Controller: "unified", File: name, Value: files[name]})
+		}
+	}
+}
+
+// cpuWeight maps v1 cpu shares, 2..262144 with default 1024, to a v2 weight, 1..10000, linearly, as all runtimes and the
 // kubelet do.
-func weight(shares uint64) uint64 {
+func cpuWeight(shares uint64) uint64 {
 	shares = min(max(shares, 2), 262144)
 	return 1 + (shares-2)*9999/262142
 }

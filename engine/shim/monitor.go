@@ -38,6 +38,7 @@ type monitor struct {
 	log     *logWriter
 	stdio   *stdio
 	pid     int
+	oom     *ooms
 
 	// children is held while a child is being made, so that it cannot be reaped before it is known, and while the runtime
 	// waits for children of its own (hooks).
@@ -78,7 +79,7 @@ func Monitor(initArgs ...string) int {
 		return 1
 	}
 	m := &monitor{launch: *q.Launch, waiting: map[int]func(unix.WaitStatus){}, execs: map[string]*execution{},
-		exited: make(chan struct{}), leave: make(chan struct{}),
+		oom: newOOMs(), exited: make(chan struct{}), leave: make(chan struct{}),
 		runtime: oci.Runtime{Root: filepath.Join(q.Launch.Dir, stateDir), Init: initArgs, Warn: warn}}
 	listener, err := m.create()
 	if err != nil {
@@ -94,6 +95,7 @@ func Monitor(initArgs ...string) int {
 	}
 	go m.holdUntilClosed(hold)
 	go m.serve(listener)
+	go m.watchMemory()
 	m.settle()
 	<-m.leave
 	if err := m.finish(); err != nil {
@@ -244,6 +246,9 @@ func (m *monitor) initExited(ws unix.WaitStatus) {
 	e := exitOf(ws)
 	if g, err := m.runtime.Group(m.launch.ID); err == nil {
 		e.OOMKilled = g.OOMKills() > 0
+	}
+	if e.OOMKilled {
+		e.OOM = m.oom.lastSoon()
 	}
 	drained := make(chan struct{})
 	go func() {

@@ -27,6 +27,7 @@ import (
 //	  │ closestdin, reopenlog, shutdown ────────▶│  ◀── {} / error
 //	  │ wait ───────────────────────────────────▶│  ◀── {exit}, when there is one
 //	  │ attach {streams} ───────────────────────▶│  ◀── {} with pipe ends; closing the connection detaches
+//	  │ oom {after} ────────────────────────────▶│  ◀── {oom} for each, as long as the connection is open
 //	  │ exec {process} ─────────────────────────▶│  ◀── {pid} with pipe ends or a terminal; later {exit}
 //
 // A message is a length of four bytes, big endian, and that many bytes of JSON. Descriptors travel with the length.
@@ -46,6 +47,7 @@ const (
 	opExec       = "exec"
 	opReopenLog  = "reopenlog"
 	opShutdown   = "shutdown"
+	opOOM        = "oom"
 )
 
 // request is every question. Which fields count depends on Op.
@@ -59,6 +61,7 @@ type request struct {
 	Rows   uint16         `json:"rows,omitempty"`
 	Attach *AttachOptions `json:"attach,omitempty"`
 	Exec   *Exec          `json:"exec,omitempty"`
+	After  int            `json:"after,omitempty"` // OOMs before this one are known already
 }
 
 // response is every answer.
@@ -67,6 +70,7 @@ type response struct {
 	Kind  int    `json:"kind,omitempty"` // index in errs.All, from 1
 	Pid   int    `json:"pid,omitempty"`
 	Exit  *Exit  `json:"exit,omitempty"`
+	OOM   *OOM   `json:"oom,omitempty"`
 }
 
 func failure(err error) response {

@@ -125,6 +125,9 @@ func (m *monitor) answer(c *conn) {
 	case opExec:
 		m.answerExec(c, q)
 		return
+	case opOOM:
+		m.answerOOM(c, q)
+		return
 	}
 	if err := m.do(q); err != nil {
 		_ = c.send(failure(err))

@@ -40,8 +40,17 @@ type Exit struct {
 	Code      int       `json:"code"`   // the exit status; 128 + Signal when a signal killed it
 	Signal    int       `json:"signal"` // 0 when it exited by itself
 	OOMKilled bool      `json:"oomKilled"`
-	StartedAt time.Time `json:"startedAt"` // zero when it was never started
+	OOM       *OOM      `json:"oom,omitempty"` // the last one, if there was any
+	StartedAt time.Time `json:"startedAt"`     // zero when it was never started
 	ExitedAt  time.Time `json:"exitedAt"`
+}
+
+// OOM is one time that the kernel found the container out of memory.
+type OOM struct {
+	Seq  int       `json:"seq"` // 1 for the first of this run
+	Pid  int       `json:"pid,omitempty"`
+	Name string    `json:"name,omitempty"` // of the process that was killed (comm, at most 15 bytes); empty when it is not known
+	At   time.Time `json:"at"`
 }
 
 // AttachOptions chooses the streams. With a terminal only Stdin and Stdout exist.

@@ -33,6 +33,7 @@ type entry struct {
 	restart chan struct{} // closing it calls a waiting restart off; nil when none waits
 	execs   map[string]*execution
 	health  *healthState
+	oomTold int // number of the last OOM of this run that was published
 }
 
 // exitWait is one future exit: exit is set before ch is closed.

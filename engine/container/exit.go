@@ -48,7 +48,7 @@ func (e *Engine) conclude(ctx context.Context, c *entry, exit shim.Exit, why str
 	})
 	err := e.dismantle(ctx, c)
 	if exit.OOMKilled {
-		e.emit(c, "oom", nil)
+		e.outOfMemory(c, exit.OOM)
 	}
 	st := c.status()
 	ran := max(0, st.FinishedAt.Sub(st.StartedAt))
@@ -57,6 +57,24 @@ func (e *Engine) conclude(ctx context.Context, c *entry, exit shim.Exit, why str
 	c.announceExit()
 	follow()
 	return err
+}
+
+// outOfMemory tells, once, that the kernel killed a process of the container, and which one if that is known.
+func (e *Engine) outOfMemory(c *entry, o *shim.OOM) {
+	more := map[string]string{}
+	if o != nil {
+		c.mu.Lock()
+		told := o.Seq <= c.oomTold
+		c.oomTold = o.Seq
+		c.mu.Unlock()
+		if told {
+			return
+		}
+		if o.Name != "" {
+			more["process"], more["pid"] = o.Name, strconv.Itoa(o.Pid)
+		}
+	}
+	e.emit(c, "oom", more)
 }
 
 // announceExit wakes those who wait for an exit or for the present run's end.

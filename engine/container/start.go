@@ -144,7 +144,7 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 		c.set(func(s *status) { *s = before })
 		return err
 	}
-	e.follow(c, client)
+	e.follow(c, client, 0)
 	e.emitPlaces(c, true, place.endpoints)
 	e.emit(c, "start", nil)
 	e.startHealth(c, rec)
@@ -161,10 +161,13 @@ func (e *Engine) release(ctx context.Context, c *entry, client *shim.Client) err
 	return client.Start(ctx)
 }
 
-// follow watches a run from a goroutine of its own until it ends or the engine closes.
-func (e *Engine) follow(c *entry, client *shim.Client) {
+// follow watches a run from a goroutine of its own until it ends or the engine closes. oomsKnown is as for shim.Client.Watch.
+func (e *Engine) follow(c *entry, client *shim.Client, oomsKnown int) {
+	c.mu.Lock()
+	c.oomTold = 0
+	c.mu.Unlock()
 	e.background(func(ctx context.Context) {
-		exit, err := client.Wait(ctx)
+		exit, err := client.Watch(ctx, oomsKnown, func(o shim.OOM) { e.outOfMemory(c, &o) })
 		if ctx.Err() != nil {
 			return
 		}

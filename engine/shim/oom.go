@@ -4,6 +4,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,13 @@ func (o *ooms) add(e OOM) {
 	o.more = make(chan struct{})
 }
 
+// count is the number of the last one.
+func (o *ooms) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last
+}
+
 // since gives those after number n, and a channel that is closed when there are more.
 func (o *ooms) since(n int) ([]OOM, <-chan struct{}) {
 	o.mu.Lock()
@@ -97,9 +105,8 @@ func (m *monitor) watchMemory() {
 	w.Close()
 }
 
-func (m *monitor) answerOOM(c *conn, q request) {
-	closed := gone(c)
-	after := q.After
+// tell sends what was not told yet, until the container has exited or the client has gone.
+func (m *monitor) tell(c *conn, after int, closed <-chan struct{}) {
 	for {
 		list, more := m.oom.since(after)
 		for _, e := range list {
@@ -110,37 +117,46 @@ func (m *monitor) answerOOM(c *conn, q request) {
 		}
 		select {
 		case <-more:
+			continue
 		case <-closed:
 			return
 		case <-m.exited:
-			if rest, _ := m.oom.since(after); len(rest) == 0 {
-				return
-			}
+		}
+		if rest, _ := m.oom.since(after); len(rest) == 0 {
+			return
 		}
 	}
 }
 
-// OOMs calls f for each time that the container runs out of memory, from the one after number after on, until ctx ends or the
-// container has exited and all are told; that is no error.
-func (c *Client) OOMs(ctx context.Context, after int, f func(OOM)) error {
+// Watch is Wait that also calls f for each time that the container runs out of memory, from the one after number after on; with
+// a negative number only for those to come.
+func (c *Client) Watch(ctx context.Context, after int, f func(OOM)) (Exit, error) {
+	exit, err := c.watch(ctx, after, f)
+	if err == nil {
+		return exit, nil
+	}
+	if e, ok, readErr := ReadExit(c.dir); readErr == nil && ok && ctx.Err() == nil {
+		return e, nil
+	}
+	return Exit{}, err
+}
+
+func (c *Client) watch(ctx context.Context, after int, f func(OOM)) (Exit, error) {
 	cn, err := c.dial()
+	if errors.Is(err, errs.NotFound) {
+		err = errs.New(errs.Gone, "%s: the monitor has ended", opWait)
+	}
 	if err != nil {
-		return err
+		return Exit{}, err
 	}
 	defer cn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = cn.f.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if err := cn.send(request{Op: opOOM, After: after}); err != nil {
-		return errs.New(errs.Gone, "%s: the monitor has ended: %w", opOOM, err)
-	}
-	for {
-		var r response
-		if _, err := cn.recv(&r); err != nil {
-			return ctx.Err()
-		}
-		if r.err() != nil || r.OOM == nil {
-			return r.err()
-		}
+	r, _, err := cn.ask(ctx, request{Op: opWait, Watch: true, After: after})
+	for err == nil && r.OOM != nil {
 		f(*r.OOM)
+		r, _, err = cn.answer(ctx, opWait)
 	}
+	if err != nil {
+		return Exit{}, err
+	}
+	return *r.Exit, nil
 }

@@ -25,9 +25,8 @@ import (
 //	  │ hold ───────────────────────────────────▶│  while it is open the monitor stays, also after the exit
 //	  │ start, signal, pause, resume, resize,    │
 //	  │ closestdin, reopenlog, shutdown ────────▶│  ◀── {} / error
-//	  │ wait ───────────────────────────────────▶│  ◀── {exit}, when there is one
+//	  │ wait {watch, after} ────────────────────▶│  ◀── {exit}, when there is one; with watch {oom} for each until then
 //	  │ attach {streams} ───────────────────────▶│  ◀── {} with pipe ends; closing the connection detaches
-//	  │ oom {after} ────────────────────────────▶│  ◀── {oom} for each, as long as the connection is open
 //	  │ exec {process} ─────────────────────────▶│  ◀── {pid} with pipe ends or a terminal; later {exit}
 //
 // A message is a length of four bytes, big endian, and that many bytes of JSON. Descriptors travel with the length.
@@ -47,7 +46,6 @@ const (
 	opExec       = "exec"
 	opReopenLog  = "reopenlog"
 	opShutdown   = "shutdown"
-	opOOM        = "oom"
 )
 
 // request is every question. Which fields count depends on Op.
@@ -61,7 +59,8 @@ type request struct {
 	Rows   uint16         `json:"rows,omitempty"`
 	Attach *AttachOptions `json:"attach,omitempty"`
 	Exec   *Exec          `json:"exec,omitempty"`
-	After  int            `json:"after,omitempty"` // OOMs before this one are known already
+	Watch  bool           `json:"watch,omitempty"`
+	After  int            `json:"after,omitempty"` // OOMs up to this one are known already; -1: all there were
 }
 
 // response is every answer.
@@ -206,22 +205,31 @@ func closeAll(fds []int) {
 
 // ask sends a request and receives its first answer. When ctx ends the connection is of no further use.
 func (c *conn) ask(ctx context.Context, q request) (response, []int, error) {
+	if err := c.send(q); err != nil {
+		return c.result(ctx, q.Op, response{}, nil, err)
+	}
+	return c.answer(ctx, q.Op)
+}
+
+// answer receives one more answer.
+func (c *conn) answer(ctx context.Context, op string) (response, []int, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.f.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err := c.send(q)
 	var r response
-	var fds []int
-	if err == nil {
-		fds, err = c.recv(&r)
-	}
+	fds, err := c.recv(&r)
+	return c.result(ctx, op, r, fds, err)
+}
+
+// result says what an answer that came, or failed to, means.
+func (c *conn) result(ctx context.Context, op string, r response, fds []int, err error) (response, []int, error) {
 	if ctx.Err() != nil {
 		closeAll(fds)
 		return r, nil, ctx.Err()
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		err = errs.New(errs.Gone, "%s: the monitor has ended", q.Op)
+		err = errs.New(errs.Gone, "%s: the monitor has ended", op)
 	} else if err != nil {
-		err = fmt.Errorf("%s: %w", q.Op, err)
+		err = fmt.Errorf("%s: %w", op, err)
 	} else {
 		err = r.err()
 	}

@@ -117,16 +117,13 @@ func (m *monitor) answer(c *conn) {
 		}
 		return
 	case opWait:
-		m.answerWait(c)
+		m.answerWait(c, q)
 		return
 	case opAttach:
 		m.answerAttach(c, q)
 		return
 	case opExec:
 		m.answerExec(c, q)
-		return
-	case opOOM:
-		m.answerOOM(c, q)
 		return
 	}
 	if err := m.do(q); err != nil {
@@ -178,7 +175,7 @@ func (m *monitor) do(q request) error {
 	return errs.New(errs.Unsupported, "unknown request %q", q.Op)
 }
 
-func (m *monitor) answerWait(c *conn) {
+func (m *monitor) answerWait(c *conn, q request) {
 	ctx, cancel := context.WithCancel(context.Background()) //house:allow context.Background: the root of the monitor, a program of its own
 	defer cancel()
 	closed := gone(c)
@@ -189,6 +186,12 @@ func (m *monitor) answerWait(c *conn) {
 		case <-ctx.Done():
 		}
 	}()
+	if q.Watch {
+		if q.After < 0 {
+			q.After = m.oom.count()
+		}
+		m.tell(c, q.After, closed)
+	}
 	if e := m.wait(ctx); e != nil {
 		_ = c.send(response{Exit: e})
 	}

@@ -63,6 +63,24 @@ func payload(args []string) int {
 	case "orphan":
 		// A grandchild whose parent ends at once is the init's, or with the host's pid namespace the monitor's, to reap.
 		_, _ = syscall.ForkExec("/payload", []string{"payload", "sleep"}, &syscall.ProcAttr{Env: []string{}})
+	case "eat": // in a child, so that the container itself lives on
+		pid, err := syscall.ForkExec("/payload", []string{"payload", "fill"}, &syscall.ProcAttr{Env: []string{}})
+		if err == nil {
+			_, err = syscall.Wait4(pid, nil, 0, nil)
+		}
+		fmt.Println(err)
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		var all [][]byte
+		for range 64 {
+			all = append(all, bytes.Repeat([]byte{1}, 4<<20))
+		}
+		return len(all)
+	case "fill":
+		var all [][]byte
+		for range 64 {
+			all = append(all, bytes.Repeat([]byte{1}, 4<<20))
+		}
+		return len(all)
 	case "size":
 		ws, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 		fmt.Println(ws.Col, ws.Row, err)
@@ -523,5 +541,41 @@ func TestManyAttachesLeaveNothing(t *testing.T) {
 			t.Fatalf("the monitor has %d descriptors, %d before", count(), before)
 		}
 		_, _ = unix.Poll(nil, 10)
+	}
+}
+
+// Each kill for want of memory is told while the container lives, with the name of the process, and the last one is in the record.
+func TestMemoryRunsOut(t *testing.T) {
+	ctx := t.Context()
+	l := launch(t, "eat")
+	l.Stdin = true
+	limit := int64(32 << 20)
+	edit(t, l, func(s *specs.Spec) {
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
+	})
+	c := start(t, l)
+	seen := make(chan OOM, 8)
+	exited := make(chan Exit, 1)
+	must(t, c.Start(ctx))
+	go func() {
+		e, err := c.Watch(ctx, 0, func(o OOM) { seen <- o })
+		if err != nil {
+			t.Error(err)
+		}
+		exited <- e
+	}()
+	first := <-seen
+	if first.Seq != 1 || first.Pid == c.Pid() || first.Name != "payload" && first.Name != "" {
+		t.Errorf("told %+v", first)
+	}
+	must(t, c.CloseStdin(ctx)) // now init does the same itself
+	e := <-exited
+	if !e.OOMKilled || e.Code != 137 || e.OOM == nil || e.OOM.Seq < 2 || e.OOM.Name != first.Name || first.Name != "" && e.OOM.Pid != c.Pid() {
+		t.Errorf("exit %+v, %+v", e, e.OOM)
+	}
+	// Whoever comes later learns the same; who has seen one does not see it again.
+	count := 0
+	if again, err := c.Watch(ctx, first.Seq, func(o OOM) { count++ }); err != nil || again.OOM.Seq != e.OOM.Seq || count != e.OOM.Seq-1 {
+		t.Errorf("again %+v, %v, told %d", again.OOM, err, count)
 	}
 }

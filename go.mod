@@ -63,6 +63,18 @@ require (
 )
 
 require (
+	k8s.io/apiserver v0.37.2
+	k8s.io/pod-security-admission v0.37.2
+)
+
+require (
+	cel.dev/expr v0.25.2 // indirect
+	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
+	github.com/google/cel-go v0.29.2 // indirect
+	golang.org/x/exp v0.0.0-20260603202125-055de637280b // indirect
+)
+
+require (
 	dario.cat/mergo v1.0.0 // indirect
 	github.com/ProtonMail/go-crypto v1.4.1 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect

@@ -269,7 +269,7 @@ func (s *Server) podAddress(r *http.Request, c call, name, port string) (string,
 }
 
 // serviceAddress picks a ready endpoint of a Service's port.
-func (s *Server) serviceAddress(r *http.Request, c call, name, port string) (string, error) {
+func (s *Server) serviceAddress(_ *http.Request, c call, name, port string) (string, error) {
 	snapshot := s.cache.Snapshot()
 	service, ok := cache.Get[corev1.Service](snapshot, c.namespace, name)
 	if !ok {
@@ -294,6 +294,13 @@ func (s *Server) serviceAddress(r *http.Request, c call, name, port string) (str
 		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+}
+
+// webhookAddress is where a webhook's Service is served: a ready endpoint, so that no rules of this machine are needed.
+func (s *Server) webhookAddress(namespace, name string, port int32) (string, error) {
+	t := kinds.For[corev1.Service]()
+	c := call{route: route{namespace: namespace, name: name, gvr: t.Resource()}, t: t}
+	return s.serviceAddress(nil, c, name, strconv.Itoa(int(port)))
 }
 
 func readyEndpoint(slice *discoveryv1.EndpointSlice, portName string) (string, bool) {

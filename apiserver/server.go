@@ -37,6 +37,7 @@ import (
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/apiserver/openapi"
 	"github.com/knarr/knarr/apiserver/rest"
+	"github.com/knarr/knarr/apiserver/webhook"
 	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
@@ -116,7 +117,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	s.authn = auth.NewAuthenticator(authority, s.cache, s.newest)
 	s.authz = &auth.Authorizer{State: s.cache}
 	s.core = rest.New(rest.Config{
-		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(s.authz), Tokens: authority, Now: now,
+		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(admission.Config{
+			Authorizer: s.authz, State: s.cache, Now: now, Webhooks: webhook.New(s.webhookAddress),
+		}), Tokens: authority, Now: now,
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
 	if s.cfg.OpenAPI == nil {

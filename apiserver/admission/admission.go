@@ -15,6 +15,7 @@ package admission
 
 import (
 	"context"
+	"slices"
 
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/kinds"
@@ -42,10 +43,31 @@ type Request struct {
 	Object      kinds.Object // what will be stored, or the subresource's own kind; steps may change it. Nil for Delete
 	Old         kinds.Object // what is stored; shared, read-only. Nil for Create
 	DryRun      bool
+	Version     *kinds.Version // in which the client speaks; nil: the hub
+	Options     Options
 	Warn        func(string) // tells the client, beside the answer
 	Lookup      Lookup
 
 	required []*cache.Entry
+	also     []Also
+	again    bool // the steps run a second time, because a webhook changed what others had seen
+	changed  bool // a webhook or policy changed the object in this pass
+	audit    map[string]string
+	seen     map[string]kinds.Object // what a webhook left, by its key
+	said     *[]string               // warnings of a webhook that is asked beside others
+}
+
+// Options are what the client said beside the object, for webhooks to see.
+type Options struct {
+	FieldManager, FieldValidation string
+	GracePeriod                   *int64
+	Propagation                   string
+}
+
+// Also is another object that is written in the same transaction, if it is still at the revision it was read at.
+type Also struct {
+	Was  *cache.Entry
+	Next kinds.Object
 }
 
 // Lookup reads the cluster's state.
@@ -57,10 +79,32 @@ type Lookup interface {
 }
 
 // Require makes the write depend on e being unchanged.
-func (r *Request) Require(e *cache.Entry) { r.required = append(r.required, e) }
+func (r *Request) Require(e *cache.Entry) {
+	if !slices.Contains(r.required, e) {
+		r.required = append(r.required, e)
+	}
+}
 
 // Required are the entries that Require was called with.
 func (r *Request) Required() []*cache.Entry { return r.required }
+
+// WriteToo makes the write change another object in the same transaction: both happen or neither. It is not carried out
+// in a dry run.
+func (r *Request) WriteToo(a Also) { r.also = append(r.also, a) }
+
+// Alsos are the writes that WriteToo was called with.
+func (r *Request) Alsos() []Also { return r.also }
+
+// Note records an audit annotation.
+func (r *Request) Note(key, value string) {
+	if r.audit == nil {
+		r.audit = map[string]string{}
+	}
+	r.audit[key] = value
+}
+
+// Notes are the audit annotations of all steps so far.
+func (r *Request) Notes() map[string]string { return r.audit }
 
 // Step is one plugin. Either function may be nil.
 type Step struct {
@@ -72,23 +116,18 @@ type Step struct {
 // Chain is the steps in the order in which they run.
 type Chain []Step
 
-// Steps are all steps of Knarr. The order matters:
-//   - NamespaceLifecycle first: nothing else need look at a write that has no place to go.
-//   - ServiceAccount before anything that looks at volumes.
-//   - DefaultTolerationSeconds after all that may add tolerations.
-//   - NodeRestriction and RBACEscalation judge the final object.
-func Steps(z *auth.Authorizer) Chain {
-	return Chain{
-		namespaceLifecycle(),
-		serviceAccount(),
-		defaultTolerationSeconds(),
-		nodeRestriction(),
-		noEscalation(z),
+// Mutate runs the first half. When a webhook or policy changed the object, it runs once more, so that steps that came before
+// see the change; no more than that, whatever the webhooks do: two that undo each other's work must not hold a request.
+func (c Chain) Mutate(ctx context.Context, r *Request) error {
+	r.again, r.changed = false, false
+	if err := c.mutate(ctx, r); err != nil || !r.changed {
+		return err
 	}
+	r.again = true
+	return c.mutate(ctx, r)
 }
 
-// Mutate runs the first half.
-func (c Chain) Mutate(ctx context.Context, r *Request) error {
+func (c Chain) mutate(ctx context.Context, r *Request) error {
 	for _, s := range c {
 		if s.Mutate == nil {
 			continue

@@ -123,17 +123,17 @@ func TestNamespaceLifecycle(t *testing.T) {
 		{"the end of a namespace", w.request(auth.Admin(), Delete, nil, namespace("a")), "", 0},
 		{"the end of one that every cluster needs", w.request(auth.Admin(), Delete, nil, namespace("kube-system")), "may not be deleted", 0},
 	} {
-		says(t, x.rule, judge(t, namespaceLifecycle(), x.r), x.want)
+		says(t, x.rule, judge(t, namespaceLifecycle(nil), x.r), x.want)
 		if n := len(x.r.Required()); n != x.required {
 			t.Errorf("%s: the write depends on %d objects, want %d", x.rule, n, x.required)
 		}
 	}
-	err := judge(t, namespaceLifecycle(), w.request(auth.Admin(), Create, configMap("ending", "m"), nil))
+	err := judge(t, namespaceLifecycle(nil), w.request(auth.Admin(), Create, configMap("ending", "m"), nil))
 	if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		t.Errorf("clients cannot see why: %#v", err)
 	}
 	w.broken = errors.New("the store is away")
-	says(t, "a store that does not answer admits nothing", judge(t, namespaceLifecycle(), w.request(auth.Admin(), Create, configMap("a", "m"), nil)), "away")
+	says(t, "a store that does not answer admits nothing", judge(t, namespaceLifecycle(nil), w.request(auth.Admin(), Create, configMap("a", "m"), nil)), "away")
 }
 
 func TestServiceAccount(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 )
 
 // namespaceLifecycle keeps objects out of namespaces that do not exist or are ending, and keeps the namespaces that every
-// cluster needs.
-func namespaceLifecycle() Step {
+// cluster needs. With provision (upstream's NamespaceAutoProvision) a missing namespace is made instead.
+func namespaceLifecycle(provision func(context.Context, string) error) Step {
 	return Step{Name: "NamespaceLifecycle", Mutate: func(ctx context.Context, r *Request) error {
 		namespaces := kinds.For[corev1.Namespace]()
 		if r.Type == namespaces && r.Verb == Delete && immortal(r.Name) {
@@ -28,6 +28,15 @@ func namespaceLifecycle() Step {
 		e, ok, err := r.Lookup.Find(ctx, namespaces, "", r.Namespace)
 		if err != nil {
 			return err
+		}
+		if !ok && provision != nil && !r.DryRun {
+			if err := provision(ctx, r.Namespace); err != nil {
+				return err
+			}
+			e, ok, err = r.Lookup.Find(ctx, namespaces, "", r.Namespace)
+			if err != nil {
+				return err
+			}
 		}
 		if !ok {
 			return apierrors.NewNotFound(namespaces.Resource().GroupResource(), r.Namespace)

@@ -56,6 +56,7 @@ func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 	if err := c.Steps.Mutate(ctx, adm); err != nil {
 		return Answer{}, err
 	}
+	obj = adm.Object
 	r.Type.BeforeCreate(obj)
 	r.Type.Default(obj)
 	wished, err := c.allocate(obj, nil)
@@ -70,7 +71,7 @@ func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 	}
 	w := write{
 		key: r.Type.Key(obj.GetNamespace(), obj.GetName()), kind: r.Type,
-		demand: adm.Required(), next: obj,
+		demand: adm.Required(), also: adm.Alsos(), next: obj,
 	}
 	if r.DryRun {
 		_, exists, err := c.Find(ctx, r.Type, obj.GetNamespace(), obj.GetName())

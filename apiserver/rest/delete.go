@@ -38,7 +38,7 @@ func (c *Core) delete(ctx context.Context, r *Request) (Answer, error) {
 		if err := c.Steps.Validate(ctx, adm); err != nil {
 			return decision{}, err
 		}
-		d := decision{next: c.dying(r, old.Object), demand: adm.Required()}
+		d := decision{next: c.dying(r, old.Object), demand: adm.Required(), also: adm.Alsos()}
 		d.keep = d.next == old.Object
 		return d, nil
 	})

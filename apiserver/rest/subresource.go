@@ -9,6 +9,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +42,7 @@ func subresources() []Subresource {
 		{"binding", corev1.SchemeGroupVersion.WithKind("Binding"), []client.Verb{client.Create}, pods, (*Core).bind},
 		{"eviction", policyv1.SchemeGroupVersion.WithKind("Eviction"), []client.Verb{client.Create}, pods, (*Core).evict},
 		{"token", authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"), []client.Verb{client.Create}, is[corev1.ServiceAccount], (*Core).token},
+		{"approval", schema.GroupVersionKind{}, []client.Verb{client.Get, client.Update, client.Patch}, is[certificatesv1.CertificateSigningRequest], (*Core).approval},
 		{"finalize", schema.GroupVersionKind{}, []client.Verb{client.Update}, is[corev1.Namespace], (*Core).finalize},
 	}
 }

@@ -45,6 +45,7 @@ func (c *Core) replace(ctx context.Context, r *Request, old *cache.Entry, obj ki
 	if err := c.Steps.Mutate(ctx, adm); err != nil {
 		return decision{}, err
 	}
+	obj = adm.Object
 	r.Type.Default(obj)
 	var d decision
 	if r.Subresource == "" {
@@ -66,7 +67,7 @@ func (c *Core) replace(ctx context.Context, r *Request, old *cache.Entry, obj ki
 	if err := c.track(r, old.Object, obj); err != nil {
 		return decision{}, err
 	}
-	d.next, d.demand = obj, adm.Required()
+	d.next, d.demand, d.also = obj, adm.Required(), adm.Alsos()
 	if finished(obj) {
 		d.next = nil
 	}

@@ -21,6 +21,7 @@ const storedForm cache.Encoding = "stored"
 type decision struct {
 	next   kinds.Object // what it becomes; nil deletes it
 	demand []*cache.Entry
+	also   []admission.Also
 	wished []string // the claims the client chose himself
 	keep   bool     // write nothing; next is the answer
 }
@@ -67,7 +68,7 @@ func (c *Core) revise(ctx context.Context, r *Request, decide func(old *cache.En
 // commit writes a decision about old. again is the object to decide about anew after a lost race.
 func (c *Core) commit(ctx context.Context, r *Request, old *cache.Entry, d decision) (a Answer, again *cache.Entry, err error) {
 	key := r.Type.Key(r.Namespace, r.Name)
-	w := write{key: key, kind: r.Type, revision: old.Revision, demand: d.demand, old: old.Object, next: d.next}
+	w := write{key: key, kind: r.Type, revision: old.Revision, demand: d.demand, also: d.also, old: old.Object, next: d.next}
 	if d.next != nil {
 		if same, err := w.encode(old); err != nil {
 			return Answer{}, nil, err
@@ -117,6 +118,7 @@ type write struct {
 	kind      *kinds.Type
 	revision  int64 // that must be stored now; 0: nothing
 	demand    []*cache.Entry
+	also      []admission.Also
 	old, next kinds.Object
 	value     []byte
 }
@@ -146,6 +148,15 @@ func (c *Core) put(ctx context.Context, w *write) (int64, error) {
 	}
 	op := store.Op{Key: w.key, Value: w.value, Delete: w.next == nil}
 	more, ops := claimed(w.old, w.next)
+	for _, a := range w.also {
+		key := a.Was.Type.Key(a.Next.GetNamespace(), a.Next.GetName())
+		value, err := cache.Encode(a.Was.Type, a.Next)
+		if err != nil {
+			return 0, err
+		}
+		conds = append(conds, store.Cond{Key: key, ModRevision: a.Was.Revision})
+		ops = append(ops, store.Op{Key: key, Value: value})
+	}
 	rev, failed, err := c.Store.Txn(ctx, append(conds, more...), append(ops, op))
 	if err != nil {
 		return 0, err
@@ -187,5 +198,9 @@ func (c *Core) admissionRequest(r *Request, verb admission.Verb, obj, old kinds.
 	return &admission.Request{
 		User: r.User, Verb: verb, Type: r.Type, Namespace: r.Namespace, Name: r.Name, Subresource: r.Subresource,
 		Object: obj, Old: old, DryRun: r.DryRun, Warn: r.Warn, Lookup: lookup{c},
+		Version: r.Version,
+		Options: admission.Options{
+			FieldManager: r.FieldManager, FieldValidation: r.Validation, GracePeriod: r.GracePeriod, Propagation: r.Propagation,
+		},
 	}
 }

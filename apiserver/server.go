@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/knarr/knarr/apiserver/admission"
 	"github.com/knarr/knarr/apiserver/auth"
@@ -41,6 +42,7 @@ import (
 	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
+	"github.com/knarr/knarr/state/events"
 	"github.com/knarr/knarr/state/store"
 )
 
@@ -91,6 +93,7 @@ type Server struct {
 	discovery *discovery
 	metrics   *metrics
 	flight    *flight
+	events    *events.Sink
 	ready     chan struct{}
 	addr      atomic.Pointer[listening]
 }
@@ -116,9 +119,13 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
 	s.authn = auth.NewAuthenticator(authority, s.cache, s.newest)
 	s.authz = &auth.Authorizer{State: s.cache}
+	s.events = events.New(s.As(self()), log)
 	s.core = rest.New(rest.Config{
 		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(admission.Config{
 			Authorizer: s.authz, State: s.cache, Now: now, Webhooks: webhook.New(s.webhookAddress),
+			Tell: func(about kinds.Object, reason, message string) {
+				s.events.For("apiserver", "").Event(about, corev1.EventTypeWarning, reason, message)
+			},
 		}), Tokens: authority, Now: now,
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
@@ -218,6 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return s.serve(running, s.httpServer(s.insecure()), insecure) })
 	}
 	g.Go(func() error { return s.upkeep(running) })
+	g.Go(func() error { return s.events.Run(running) })
 	err = g.Wait()
 	if ctx.Err() != nil {
 		return nil

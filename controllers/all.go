@@ -18,6 +18,7 @@ import (
 	"github.com/knarr/knarr/controllers/nodelife"
 	"github.com/knarr/knarr/controllers/podgarbage"
 	"github.com/knarr/knarr/controllers/replicaset"
+	"github.com/knarr/knarr/controllers/resourcequota"
 	"github.com/knarr/knarr/controllers/rootca"
 	"github.com/knarr/knarr/controllers/serviceaccount"
 	"github.com/knarr/knarr/state/reconcile"
@@ -41,6 +42,7 @@ func All(c Config) []reconcile.Controller {
 		nodelife.Controller(),
 		nodeipam.Controller(c.ClusterCIDR),
 		podgarbage.Controller(),
+		resourcequota.Controller(),
 		garbage.Controller(),
 	}
 }

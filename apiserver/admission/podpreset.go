@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/kinds/settings"
 	"github.com/knarr/knarr/state/cache"
 )
@@ -26,7 +26,7 @@ const (
 // podPreset gives new pods what the PodPresets of their namespace that select them say. Several are merged. If two of them,
 // or one and the pod, want different things of the same name, the pod stays as it is and an event says why: half of a preset
 // would be worse than none.
-func podPreset(state cache.Reader, tell func(runtime.Object, string, string)) Step {
+func podPreset(state cache.Reader, tell func(kinds.Object, string, string)) Step {
 	return Step{Name: "PodPreset", Mutate: func(_ context.Context, r *Request) error {
 		pod, ok := newPod(r)
 		if !ok || pod.Annotations[presetExclude] == "true" || pod.Annotations[corev1.MirrorPodAnnotationKey] != "" {

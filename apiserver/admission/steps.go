@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/apiserver/expr"
@@ -25,7 +24,7 @@ type Config struct {
 	// AutoProvision makes a missing namespace instead of refusing what is to live in it; off, as upstream's is.
 	AutoProvision func(ctx context.Context, namespace string) error
 	// Tell says something about an object to people, as an event; nil: nobody listens.
-	Tell func(about runtime.Object, reason, message string)
+	Tell func(about kinds.Object, reason, message string)
 }
 
 // Steps are all steps of Knarr. The order is the order in which they run:

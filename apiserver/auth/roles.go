@@ -181,9 +181,11 @@ func controllerRoles() []*rbacv1.ClusterRole {
 			rule(read+" create update", "core", "configmaps"), rule(read, "core", "namespaces")),
 		role("system:controller:generic-garbage-collector", events,
 			rule("delete get list patch update watch", "*", "*")),
+		role("system:controller:resourcequota-controller", events,
+			rule("list watch", "*", "*"), rule("update", "core", "resourcequotas/status")),
 		role("system:controller:pod-garbage-collector", rule(read+" delete", "core", "pods"), rule(read, "core", "nodes"), rule("patch", "core", "pods/status")),
 	}
-	sum := role("system:controller:all")
+	sum := role("system:controller:all", rule("update", "*", "*/finalizers"))
 	for _, r := range roles {
 		sum.Rules = append(sum.Rules, r.Rules...)
 	}

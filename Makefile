@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/knarr/knarr/internal/version.Version=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: build up down test check bench fmt golden oci-validation
+.PHONY: build up down test test-compose check bench fmt golden oci-validation
 build: ## the three static binaries in bin/, and the example's own beside its Dockerfile
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/knarr ./cmd/knarrd ./cmd/knarr-shim
 	$(GO) build -trimpath -ldflags '-s -w' -o examples/web/web ./examples/web
@@ -24,6 +24,9 @@ check: ## under a minute: formatting, vet, staticcheck, house rules and every te
 
 test: build ## every test; needs root
 	$(GO) test -timeout 15m ./...
+
+test-compose: build ## the real docker compose and testcontainers-go against the engine; needs root, builds both, minutes the first time
+	KNARR_COMPOSE=build KNARR_TESTCONTAINERS=1 $(GO) test -timeout 15m -run 'TestCompose|TestTestcontainers' ./test
 
 bench: build ## medians, with ratios to the bare kernel operation in the same run
 	$(GO) test -run '^$$' -bench . -benchtime 20x ./engine/... ./state/... ./scheduler/...

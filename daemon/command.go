@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,17 @@ func command(stderr io.Writer) *cobra.Command {
 		})
 	stop.Flags().BoolVar(&purge, "purge", false, "remove the data folder too")
 	root.AddCommand(stop)
+	var deep bool
+	fsck := roleCommand("fsck", "check the engine's state of an instance whose daemon does not run", stderr,
+		func(ctx context.Context, c Config, log *slog.Logger) error {
+			c.Roles = []Role{Engine}
+			if err := c.Complete(); err != nil {
+				return err
+			}
+			return Fsck(ctx, c, deep, os.Stdout, log)
+		})
+	fsck.Flags().BoolVar(&deep, "deep", false, "read all content again and compare digests")
+	root.AddCommand(fsck)
 	root.AddCommand(&cobra.Command{Use: "kubectl", Short: "kubectl, built in; `knarr kubectl` runs it with the cluster's kubeconfig", Hidden: true})
 	return root
 }

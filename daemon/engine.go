@@ -89,7 +89,7 @@ func (e *engine) close() {
 func (e *engine) run(ctx context.Context, cfg Config, sock net.Listener) error {
 	api := dockerapi.New(dockerapi.Config{
 		Containers: e.containers, Images: e.images, Networks: e.networks, Volumes: e.volumes, Builder: e.builder,
-		Name: cfg.Name, DataDir: cfg.DataDir,
+		Name: cfg.Name, DataDir: cfg.DataDir, Check: e.check,
 	}, e.log)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.networks.Run(ctx) })

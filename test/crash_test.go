@@ -61,6 +61,7 @@ func TestContainersOutliveTheDaemon(t *testing.T) {
 	if got := i.must(t, "kubectl", "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"); strings.Trim(got, "0 ") != "" {
 		t.Errorf("restart counts %q, want all 0", got)
 	}
+	i.must(t, "knarr", append([]string{"fsck"}, i.flags()...)...)
 	// The log has no gap: the counter's lines are all there.
 	lines := strings.Split(strings.TrimSpace(i.must(t, "knarr", "logs", "c1")), "\n")
 	for k, l := range lines {

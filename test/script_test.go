@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": eventuallyCommand},
 		})
 	})
+	i.must(t, "knarr", append([]string{"fsck", "--deep"}, i.flags()...)...) // whatever the scripts did
 }
 
 func eventuallyCommand(ts *testscript.TestScript, neg bool, args []string) {

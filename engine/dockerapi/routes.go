@@ -38,6 +38,7 @@ func (s *Server) table() []entry {
 		{"GET", "/info", s.info},
 		{"GET", "/events", s.events},
 		{"GET", "/system/df", s.diskUsage},
+		{"GET", "/knarr/fsck", s.fsck},
 		{"POST", "/auth", s.auth},
 
 		{"GET", "/containers/json", s.containerList},

@@ -14,6 +14,7 @@
 package dockerapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type Config struct {
 	Builder    *build.Builder
 	Name       string // of the instance
 	DataDir    string
+
+	Check func(ctx context.Context, deep bool) ([]string, error) // broken invariants of all the above; nil if nobody looks
 }
 
 // Server is the API as an http.Handler.

@@ -9,17 +9,27 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// Check looks for broken invariants, for `knarr fsck` and tests: each answer is one thing that is wrong. deep also reads all
-// content again and compares digests, of directories too as far as they can be packed to their digest.
+// Check looks for broken invariants, for `knarr fsck` and tests: each answer is one thing that is wrong. deep does
+// CheckContent too.
 func (s *Store) Check(ctx context.Context, deep bool) []error {
+	s.mu.Lock()
+	faults := append(s.checkTables(), s.checkFolders()...)
+	s.mu.Unlock()
+	return append(faults, s.checkLayers(ctx, deep)...)
+}
+
+// CheckContent reads all content again and compares digests, of directories too as far as they can be packed to their digest.
+func (s *Store) CheckContent(ctx context.Context) []error { return s.checkLayers(ctx, true) }
+
+func (s *Store) checkLayers(ctx context.Context, deep bool) (faults []error) {
 	h := s.newHold()
 	defer h.release()
 	s.mu.Lock()
-	faults := s.checkTables()
 	layers := slices.Collect(maps.Values(s.layers))
 	for _, l := range layers {
 		h.add(l.ChainID)
@@ -59,6 +69,33 @@ func (s *Store) checkTables() (faults []error) {
 		for _, d := range []string{"rw", "work"} {
 			if fi, err := os.Lstat(s.path(snapshotsDir, key, d)); err != nil || !fi.IsDir() {
 				faults = append(faults, fmt.Errorf("snapshot %s: no directory %s", key, d))
+			}
+		}
+	}
+	return faults
+}
+
+// checkFolders finds what is on disk and in no table. It needs mu: table and folder change together under it.
+func (s *Store) checkFolders() (faults []error) {
+	for _, f := range []struct {
+		dir   string
+		known func(name string) bool
+	}{
+		{layersDir, func(n string) bool { return s.layers[digest.NewDigestFromEncoded(digest.SHA256, n)] != nil }},
+		{imagesDir, func(n string) bool {
+			return s.images[digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(n, ".json"))] != nil
+		}},
+		{snapshotsDir, func(n string) bool { return s.snaps[n] != nil }},
+		{initsDir, func(n string) bool { return s.inits[strings.TrimSuffix(n, initSuffix)] != nil }},
+		{plansDir, func(string) bool { return false }},
+	} {
+		entries, err := os.ReadDir(s.path(f.dir))
+		if err != nil {
+			faults = append(faults, err)
+		}
+		for _, e := range entries {
+			if !f.known(e.Name()) {
+				faults = append(faults, fmt.Errorf("%s/%s belongs to nothing that is known", f.dir, e.Name()))
 			}
 		}
 	}

@@ -64,9 +64,6 @@ func (s *Store) useInit(ctx context.Context, chain []digest.Digest, f InitFiles)
 	if err := s.newInit(l, chain, f); err != nil {
 		return nil, fmt.Errorf("init layer: %w", err)
 	}
-	s.mu.Lock()
-	s.inits[l.name] = l
-	s.mu.Unlock()
 	return l, nil
 }
 
@@ -88,7 +85,13 @@ func (s *Store) newInit(l *initLayer, chain []digest.Digest, f InitFiles) error 
 			return err
 		}
 	}
-	return os.Rename(tmp, s.initHome(l.name))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.Rename(tmp, s.initHome(l.name)); err != nil {
+		return err
+	}
+	s.inits[l.name] = l
+	return nil
 }
 
 // An init layer's folder is inits/<name>-init, and what is mounted of it is diff in that: the names that people know from
@@ -117,11 +120,9 @@ func (s *Store) freeInit(name string) {
 	}
 	for _, name := range gone {
 		delete(s.inits, name)
+		s.discardLater(s.initHome(name))
 	}
 	s.mu.Unlock()
-	for _, name := range gone {
-		s.inBackground(func() { s.discard(s.initHome(name)) })
-	}
 }
 
 // sweepInits removes the init layers that no snapshot of the last run uses.
@@ -143,7 +144,7 @@ func (s *Store) sweepInits() error {
 	}
 	for _, e := range entries {
 		if name, whole := strings.CutSuffix(e.Name(), initSuffix); !whole || s.inits[name] == nil {
-			s.inBackground(func() { s.discard(s.path(initsDir, e.Name())) })
+			s.discardLater(s.path(initsDir, e.Name()))
 		}
 	}
 	return nil

@@ -227,12 +227,15 @@ func (s *Store) RemoveSnapshot(key string) error {
 	}
 	s.mu.Lock()
 	rec, known := s.snaps[key]
-	delete(s.snaps, key)
-	s.mu.Unlock()
 	if !known {
+		s.mu.Unlock()
 		return nil
 	}
 	trash, err := s.hide(s.path(snapshotsDir, key))
+	if err == nil {
+		delete(s.snaps, key)
+	}
+	s.mu.Unlock()
 	if err != nil {
 		return err
 	}

@@ -223,6 +223,17 @@ func (s *Store) discard(dir string) {
 	}
 }
 
+// discardLater takes a folder out of sight at once and frees its space in the background.
+func (s *Store) discardLater(dir string) {
+	trash, err := s.hide(dir)
+	if err != nil {
+		s.log.Warn("image store: cannot discard", "dir", dir, "err", err)
+	}
+	if trash != "" {
+		s.inBackground(func() { s.burn(trash) })
+	}
+}
+
 // hide moves a folder into trash; a missing one is "".
 func (s *Store) hide(dir string) (string, error) {
 	to := s.path(trashDir, fmt.Sprintf("%s-%d", filepath.Base(dir), time.Now().UnixNano()))

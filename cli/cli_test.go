@@ -209,7 +209,7 @@ func TestContextLeavesOutWhatIsIgnored(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := (&env{}).buildContext(dir, "")
+	r, err := (&env{}).buildContext(dir, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestContextLeavesOutWhatIsIgnored(t *testing.T) {
 	if want := ".dockerignore Dockerfile a.txt keep.log sub sub/c"; strings.Join(got, " ") != want {
 		t.Errorf("context: %v, want %s", got, want)
 	}
-	if _, err := (&env{}).buildContext(filepath.Join(dir, "sub"), ""); err == nil || !strings.Contains(err.Error(), "no Dockerfile") {
+	if _, err := (&env{}).buildContext(filepath.Join(dir, "sub"), "", false); err == nil || !strings.Contains(err.Error(), "no Dockerfile") {
 		t.Errorf("a folder without a Dockerfile: %v", err)
 	}
 }
@@ -256,10 +256,13 @@ func TestDockerfileIsRelativeToHere(t *testing.T) {
 		os.WriteFile(f, []byte("FROM scratch"), 0o644)
 	}
 	for _, c := range []struct{ dir, file, want, fault string }{
-		{"app", "", "", ""}, {"app", "app/Dockerfile.dev", "Dockerfile.dev", ""}, {"app", "Dockerfile.dev", "Dockerfile.dev", ""},
-		{".", "app/Dockerfile.dev", "app/Dockerfile.dev", ""}, {"app", "Dockerfile.out", "", "not in the folder"}, {"app", "nosuch", "", "no Dockerfile nosuch"},
+		{"app", "app/Dockerfile.dev", "Dockerfile.dev", ""}, {"app", "Dockerfile.dev", "Dockerfile.dev", ""},
+		{".", "app/Dockerfile.dev", "app/Dockerfile.dev", ""}, {"app", "Dockerfile.out", "../Dockerfile.out", ""}, {"app", "nosuch", "", "no Dockerfile nosuch"},
 	} {
-		got, err := dockerfileIn(c.dir, c.file)
+		got, inside, err := dockerfileIn(c.dir, c.file)
+		if err == nil && inside == strings.HasPrefix(got, "..") {
+			t.Errorf("%s in %s: inside %v", c.file, c.dir, inside)
+		}
 		if got != c.want || (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
 			t.Errorf("%s in %s: %q, %v", c.file, c.dir, got, err)
 		}

@@ -95,7 +95,7 @@ func (e *engine) run(ctx context.Context, cfg Config, sock net.Listener) error {
 	g.Go(func() error { return e.networks.Run(ctx) })
 	g.Go(func() error { return e.containers.Run(ctx) })
 	server := &http.Server{
-		Handler: api, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: api, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 20, // secrets of builds come in one
 		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 	g.Go(func() error { return serve(ctx, server, sock) })

@@ -80,6 +80,7 @@ func New(cfg Config) *Builder {
 type Request struct {
 	Context    io.Reader         // a tar, plain or compressed; or nil
 	ContextDir string            // a host folder, used if Context is nil; "" is an empty context
+	Remote     string            // a git repository, or the URL of a tar or of a Dockerfile, in place of Context
 	Dockerfile string            // path in the context; "" is "Dockerfile"
 	Source     []byte            // the Dockerfile itself, if it is not in the context
 	Tags       []string          // names for the result

@@ -42,6 +42,9 @@ func (t *tree) close() {
 
 // openContext makes the request's context a tree. A tar is unpacked first: steps read it in any order.
 func (e *execution) openContext(ctx context.Context) (*tree, error) {
+	if e.req.Remote != "" {
+		return e.remoteContext(ctx)
+	}
 	dir := e.req.ContextDir
 	if e.req.Context != nil || dir == "" {
 		dir = filepath.Join(e.work, "context")

@@ -93,7 +93,7 @@ func (b *Builder) PruneMounts(o PruneOptions) (ids []string, freed int64, err er
 		total += c.Size
 	}
 	for _, c := range list {
-		if o.Keep > 0 && total <= o.Keep || o.UnusedIn > 0 && time.Since(c.Used) < o.UnusedIn || len(o.IDs) > 0 && !slices.Contains(o.IDs, c.Key) {
+		if o.Keep > 0 && total <= o.Keep || o.UnusedIn > 0 && time.Since(c.Used) < o.UnusedIn || len(o.IDs) > 0 && !slices.ContainsFunc(o.IDs, func(id string) bool { return id != "" && strings.HasPrefix(c.Key, id) }) {
 			continue
 		}
 		release, ok := b.caches.claim(c.Key)

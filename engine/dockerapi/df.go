@@ -24,7 +24,7 @@ type usage struct {
 	Images     []dimage.Summary
 	Containers []dcontainer.Summary
 	Volumes    []dvolume.Volume
-	BuildCache []struct{} // always empty: cached steps are images
+	BuildCache []dbuild.CacheRecord // folders of cache mounts; cached steps are images
 }
 
 func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
@@ -37,7 +37,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 		}
 		return len(wants) == 0
 	}
-	out := usage{Images: []dimage.Summary{}, Containers: []dcontainer.Summary{}, Volumes: []dvolume.Volume{}, BuildCache: []struct{}{}}
+	out := usage{Images: []dimage.Summary{}, Containers: []dcontainer.Summary{}, Volumes: []dvolume.Volume{}, BuildCache: []dbuild.CacheRecord{}}
 	if want("image") {
 		u, err := s.Images.Usage()
 		if err != nil {
@@ -64,6 +64,12 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 			view := s.volumeView(v)
 			view.UsageData = &dvolume.UsageData{RefCount: int64(len(s.Volumes.Users(v.Name))), Size: folderSize(r.Context(), view.Mountpoint)}
 			out.Volumes = append(out.Volumes, view)
+		}
+	}
+	if want("build-cache") {
+		var err error
+		if out.BuildCache, err = s.cacheRecords(); err != nil {
+			return err
 		}
 	}
 	if before(r, "1.52") {
@@ -122,7 +128,18 @@ func (s *Server) usageView(u usage, want func(string) bool, verbose bool) system
 		}
 	}
 	if want("build-cache") {
-		out.BuildCacheUsage = &dbuild.DiskUsage{}
+		v := &dbuild.DiskUsage{TotalCount: int64(len(u.BuildCache))}
+		for _, c := range u.BuildCache {
+			v.TotalSize += c.Size
+			if c.InUse {
+				v.ActiveCount++
+			} else {
+				v.Reclaimable += c.Size
+			}
+		}
+		if out.BuildCacheUsage = v; verbose {
+			v.Items = u.BuildCache
+		}
 	}
 	return out
 }

@@ -84,6 +84,7 @@ func (s *Server) table() []entry {
 		{"POST", "/images/{name...}/push", s.imagePush},
 		{"POST", "/images/{name...}/tag", s.imageTag},
 		{"DELETE", "/images/{name...}", s.imageRemove},
+		{"GET", "/images/{name...}/rootfs", s.imageRootfs}, // knarr's own
 		{"POST", "/build", s.build},
 		{"POST", "/build/prune", s.buildPrune},
 

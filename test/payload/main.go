@@ -59,6 +59,12 @@ func run(verb string, args []string) error {
 				return err
 			}
 		}
+	case "cp": // cp FROM TO
+		data, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(args[1], data, 0o644)
 	case "write": // write PATH TEXT
 		return os.WriteFile(args[0], []byte(args[1]+"\n"), 0o644)
 	case "get": // get URL

@@ -408,13 +408,5 @@ func (c *containerFlags) setDevices(o *client.ContainerCreateOptions) error {
 	return nil
 }
 
-// stopAfter is --time of stop and restart; nil is the container's own.
-func stopAfter(seconds int) *int {
-	if seconds < 0 {
-		return nil
-	}
-	return &seconds
-}
-
 // ago is a time as people read it.
 func ago(t time.Time) string { return units.HumanDuration(time.Since(t)) + " ago" }

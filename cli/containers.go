@@ -41,26 +41,6 @@ func (e *env) each(use, short string, do func(ctx context.Context, c *client.Cli
 	}
 }
 
-func (e *env) stop() *cobra.Command {
-	grace := -1
-	cmd := e.each("stop [-t SECONDS] CONTAINER…", "Stop containers: the stop signal, then SIGKILL", func(ctx context.Context, c *client.Client, ref string) error {
-		_, err := c.ContainerStop(ctx, ref, client.ContainerStopOptions{Timeout: stopAfter(grace)})
-		return err
-	})
-	cmd.Flags().IntVarP(&grace, "time", "t", -1, "seconds before SIGKILL (default: the container's own, 10)")
-	return cmd
-}
-
-func (e *env) restart() *cobra.Command {
-	grace := -1
-	cmd := e.each("restart [-t SECONDS] CONTAINER…", "Stop and start containers", func(ctx context.Context, c *client.Client, ref string) error {
-		_, err := c.ContainerRestart(ctx, ref, client.ContainerRestartOptions{Timeout: stopAfter(grace)})
-		return err
-	})
-	cmd.Flags().IntVarP(&grace, "time", "t", -1, "seconds before SIGKILL")
-	return cmd
-}
-
 func (e *env) kill() *cobra.Command {
 	var sig string
 	cmd := e.each("kill [-s SIGNAL] CONTAINER…", "Send a signal to containers", func(ctx context.Context, c *client.Client, ref string) error {
@@ -387,14 +367,19 @@ func (e *env) rename() *cobra.Command {
 }
 
 func (e *env) top() *cobra.Command {
-	return &cobra.Command{
+	var signals bool
+	cmd := &cobra.Command{
 		Use: "top CONTAINER [PS OPTIONS]", Short: "Show the processes of a container", Args: atLeast(1, "container"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
 				return err
 			}
-			got, err := c.ContainerTop(cmd.Context(), args[0], client.ContainerTopOptions{Arguments: args[1:]})
+			options := args[1:]
+			if signals {
+				options = []string{"-o", "pid,user,caught,ignored,blocked,queued,cmd"}
+			}
+			got, err := c.ContainerTop(cmd.Context(), args[0], client.ContainerTopOptions{Arguments: options})
 			if err != nil {
 				return err
 			}
@@ -405,6 +390,9 @@ func (e *env) top() *cobra.Command {
 			return w.Flush()
 		},
 	}
+	cmd.Flags().SetInterspersed(false) // what follows the container is for ps
+	cmd.Flags().BoolVar(&signals, "signals", false, "what each process does with signals: catch, ignore, block, read from a signalfd")
+	return cmd
 }
 
 func (e *env) diff() *cobra.Command {

@@ -52,3 +52,6 @@ func parseSignal(s string) (syscall.Signal, error) {
 	}
 	return 0, errs.New(errs.Invalid, "Invalid signal: %s", s)
 }
+
+// ParseSignal reads a signal by name or number, as the API takes it.
+func ParseSignal(s string) (syscall.Signal, error) { return parseSignal(s) }

@@ -3,8 +3,10 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"syscall"
 	"time"
@@ -15,36 +17,58 @@ import (
 
 const defaultGrace = 10 * time.Second
 
-// Stop sends the stop signal, waits for grace (nil: the container's own; negative: for ever), then kills. It returns when
-// the container has exited. A container that does not run is no error. A restart policy does not start it again.
+// StopOptions narrow StopWith.
+type StopOptions struct {
+	Grace      *time.Duration // before SIGKILL; nil: the container's own; negative: for ever
+	Signal     string         // instead of the container's stop signal
+	WaitAnyway bool           // wait out the grace even for a process that cannot receive the signal
+}
+
+// Stop is StopWith a grace alone.
 func (e *Engine) Stop(ctx context.Context, ref string, grace *time.Duration) error {
+	_, err := e.StopWith(ctx, ref, StopOptions{Grace: grace})
+	return err
+}
+
+// StopWith sends the stop signal, waits for the grace, then kills. It returns when the container has exited. A container
+// that does not run is no error. A restart policy does not start it again.
+//
+// A PID 1 that neither catches nor blocks the signal nor reads it from a signalfd never receives it: the kernel drops it. It
+// is killed at once then, and note says so, unless the options ask for the wait.
+func (e *Engine) StopWith(ctx context.Context, ref string, o StopOptions) (note string, err error) {
 	c, err := e.find(ref)
 	if err != nil {
-		return err
+		return "", err
 	}
 	rec := c.record()
-	sig, err := parseSignal(rec.StopSignal)
+	sig, err := parseSignal(cmp.Or(o.Signal, rec.StopSignal))
 	if err != nil {
-		return err
+		return "", err
 	}
 	wait := defaultGrace
-	if grace == nil {
-		grace = rec.Spec.StopGrace
+	if o.Grace == nil {
+		o.Grace = rec.Spec.StopGrace
 	}
-	if grace != nil {
-		wait = *grace
+	if o.Grace != nil {
+		wait = *o.Grace
 	}
 	client, ended := e.askToStop(c)
 	if client == nil {
-		return nil
+		return "", nil
 	}
 	if err := e.thaw(ctx, c, client); err != nil {
-		return err
+		return "", err
 	}
+	deaf := wait > 0 && !o.WaitAnyway && isDeaf(c.status().Pid, sig)
 	if err := client.Signal(ctx, sig); err != nil && !errors.Is(err, errs.Gone) {
-		return err
+		return "", err
 	}
 	e.emit(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	if deaf && isDeaf(c.status().Pid, sig) { // before and after: so it was when the signal was sent
+		note = fmt.Sprintf("PID 1 of %s neither catches nor blocks %s and so never receives it: killed without waiting %s", rec.Spec.Name, signalName(sig), wait)
+		e.log.Info("stop without grace", "container", c.id, "signal", signalName(sig))
+		wait = 0
+	}
 	var timeout <-chan time.Time
 	if wait >= 0 {
 		timer := time.NewTimer(wait)
@@ -56,12 +80,18 @@ func (e *Engine) Stop(ctx context.Context, ref string, grace *time.Duration) err
 	case <-timeout:
 		err = e.killAndWait(ctx, c, client, ended)
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return note, context.Cause(ctx)
 	}
 	if err == nil {
 		e.emit(c, "stop", nil)
 	}
-	return err
+	return note, err
+}
+
+// isDeaf says that a process can not receive a signal. One that cannot be read is ending, and is waited for.
+func isDeaf(pid int, sig syscall.Signal) bool {
+	s, err := readSignals(pid)
+	return err == nil && !s.Reaches(sig)
 }
 
 // askToStop marks the end as wanted, calls a waiting restart off, and answers what runs.
@@ -141,16 +171,22 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 
 // Restart is Stop and Start.
 func (e *Engine) Restart(ctx context.Context, ref string, grace *time.Duration) error {
-	if err := e.Stop(ctx, ref, grace); err != nil {
-		return err
+	_, err := e.RestartWith(ctx, ref, StopOptions{Grace: grace})
+	return err
+}
+
+// RestartWith is StopWith and Start.
+func (e *Engine) RestartWith(ctx context.Context, ref string, o StopOptions) (note string, err error) {
+	if note, err = e.StopWith(ctx, ref, o); err != nil {
+		return note, err
 	}
 	if err := e.Start(ctx, ref); err != nil {
-		return err
+		return note, err
 	}
 	if c, err := e.find(ref); err == nil {
 		e.emit(c, "restart", nil)
 	}
-	return nil
+	return note, nil
 }
 
 // Pause freezes every process of a running container.

@@ -75,15 +75,33 @@ func psColumn(name string) (column, bool) {
 		return column{"CMD", func(p process) string { return p.cmd }}, true
 	case "ni", "nice":
 		return column{"NI", num(func(p process) int { return p.nice })}, true
+	case "caught", "sigcatch":
+		return column{"CAUGHT", func(p process) string { return p.signalNames(func(s Signals) SignalSet { return s.Caught }) }}, true
+	case "ignored", "sigignore":
+		return column{"IGNORED", func(p process) string { return p.signalNames(func(s Signals) SignalSet { return s.Ignored }) }}, true
+	case "blocked", "sigmask", "sig_block":
+		return column{"BLOCKED", func(p process) string { return p.signalNames(func(s Signals) SignalSet { return s.Blocked }) }}, true
+	case "queued":
+		return column{"QUEUED", func(p process) string { return p.signalNames(func(s Signals) SignalSet { return s.Queued }) }}, true
 	case "nlwp", "thcount":
 		return column{"NLWP", num(func(p process) int { return p.threads })}, true
 	}
 	return column{}, false
 }
 
+// signalNames are those of one set, where ps shows a number.
+func (p process) signalNames(which func(Signals) SignalSet) string {
+	s, err := readSignals(p.pid)
+	if err != nil || which(s) == 0 {
+		return "-"
+	}
+	return strings.Join(which(s).Names(), ",")
+}
+
 // psColumns reads the options: a format's name, or -o with a list.
 func psColumns(args string) ([]column, error) {
 	names, fullUser := []string{"user", "pid", "ppid", "c", "stime", "tty", "time", "cmd"}, true
+	var listed []string
 	words := strings.Fields(args)
 	for i := 0; i < len(words); i++ {
 		w := words[i]
@@ -92,13 +110,16 @@ func psColumns(args string) ([]column, error) {
 		case w == "aux", w == "-aux", w == "u":
 			names, fullUser = []string{"user", "pid", "%cpu", "%mem", "vsz", "rss", "tty", "stat", "stime", "time", "command"}, false
 		case strings.TrimLeft(w, "-aexo") == "" && strings.HasSuffix(w, "o") && i+1 < len(words):
-			names, fullUser = strings.Split(words[i+1], ","), false
+			listed = append(listed, strings.Split(words[i+1], ",")...) // a later -o adds columns
 			i++
 		case strings.HasPrefix(w, "-o"):
-			names, fullUser = strings.Split(w[2:], ","), false
+			listed = append(listed, strings.Split(w[2:], ",")...)
 		default:
 			return nil, errs.New(errs.Invalid, "top: option %q is not known; use -ef, aux or -o with a list of columns", w)
 		}
+	}
+	if len(listed) > 0 {
+		names, fullUser = listed, false
 	}
 	var out []column
 	for _, n := range names {

@@ -100,6 +100,7 @@ func (s *Server) graphDriver(c container.Container) (*storage.DriverData, error)
 // oldInspect is inspect's answer before API 1.52, when the first network's values stood above the networks too.
 type oldInspect struct {
 	dcontainer.InspectResponse
+	State           *stateView
 	NetworkSettings oldNetwork
 }
 

@@ -32,29 +32,6 @@ func (s *Server) containerStart(w http.ResponseWriter, r *http.Request) error {
 	return done(w, s.Containers.Start(r.Context(), c.ID))
 }
 
-func (s *Server) containerStop(w http.ResponseWriter, r *http.Request) error {
-	grace, err := seconds(r, "t")
-	if err != nil {
-		return err
-	}
-	c, err := s.Containers.Get(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	if c.State == container.Exited || c.State == container.Created {
-		return errNotModified
-	}
-	return done(w, s.Containers.Stop(r.Context(), c.ID, grace))
-}
-
-func (s *Server) containerRestart(w http.ResponseWriter, r *http.Request) error {
-	grace, err := seconds(r, "t")
-	if err != nil {
-		return err
-	}
-	return done(w, s.Containers.Restart(r.Context(), r.PathValue("id"), grace))
-}
-
 func (s *Server) containerKill(w http.ResponseWriter, r *http.Request) error {
 	return done(w, s.Containers.Kill(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal")))
 }

@@ -36,9 +36,9 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *http.Request) error 
 		out.SizeRw, out.SizeRootFs = &rw, &root
 	}
 	if !before(r, "1.52") {
-		return writeJSON(w, http.StatusOK, out)
+		return writeJSON(w, http.StatusOK, newInspect{InspectResponse: out, State: s.stateView(c, out.State)})
 	}
-	return writeJSON(w, http.StatusOK, oldInspect{InspectResponse: out, NetworkSettings: oldNetworkSettings(c, out.NetworkSettings)})
+	return writeJSON(w, http.StatusOK, oldInspect{InspectResponse: out, State: s.stateView(c, out.State), NetworkSettings: oldNetworkSettings(c, out.NetworkSettings)})
 }
 
 func (s *Server) inspect(c container.Container) dcontainer.InspectResponse {

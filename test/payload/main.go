@@ -83,6 +83,12 @@ func run(verb string, args []string) error {
 		return count()
 	case "sleep":
 		wait()
+	case "deaf": // sleep without ever receiving SIGTERM
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("deaf")
+		select {}
+	case "eat": // eat MIB: take that much memory
+		return eat(args[0])
 	case "serve":
 		return serve()
 	default:
@@ -95,6 +101,23 @@ func wait() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	<-stop
+}
+
+func eat(mib string) error {
+	n, err := strconv.Atoi(mib)
+	if err != nil {
+		return err
+	}
+	var kept [][]byte
+	for range n {
+		page := make([]byte, 1<<20)
+		for i := 0; i < len(page); i += 4096 {
+			page[i] = 1
+		}
+		kept = append(kept, page)
+	}
+	fmt.Println("ate", len(kept), "MiB")
+	return nil
 }
 
 func count() error {

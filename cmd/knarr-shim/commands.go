@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,10 @@ func commands() map[string]command {
 	for k, v := range create {
 		run[k] = v
 	}
+	refused := flags{"image-path": true, "work-path": true, "parent-path": true, "leave-running": false, "tcp-established": false,
+		"ext-unix-sk": false, "shell-job": false, "lazy-pages": false, "status-fd": true, "page-server": true, "file-locks": false, "pre-dump": false,
+		"manage-cgroups-mode": true, "empty-ns": true, "auto-dedup": false, "bundle": true, "b": true, "detach": false, "d": false,
+		"console-socket": true, "pid-file": true, "no-pivot": false, "no-subreaper": false, "lsm-profile": true, "lsm-mount-context": true}
 	return map[string]command{
 		"create": {create, "create [--bundle DIR] ID", 1, (*call).create},
 		"run":    {run, "run [--bundle DIR] [--detach] ID", 1, (*call).runContainer},
@@ -59,10 +64,14 @@ func commands() map[string]command {
 		"ps":     {flags{"format": true, "f": true}, "ps ID", 1, (*call).ps},
 		"exec": {flags{"process": true, "p": true, "detach": false, "d": false, "tty": false, "t": false, "user": true, "u": true,
 			"cwd": true, "env": true, "e": true, "console-socket": true, "pid-file": true, "no-new-privs": false, "cap": true, "c": true,
-			"additional-gids": true, "g": true, "preserve-fds": true, "ignore-paused": false},
+			"additional-gids": true, "g": true, "preserve-fds": true, "ignore-paused": false, "process-label": true, "apparmor": true, "cgroup": true,
+			"no-subreaper": false},
 			"exec [--process FILE] ID [COMMAND ARG...]", 1, (*call).exec},
-		"features": {nil, "features", 0, (*call).features},
-		"update":   {flags{"resources": true, "r": true}, "update --resources FILE ID", 1, (*call).update},
+		"features":   {nil, "features", 0, (*call).features},
+		"update":     {updateFlags(), "update --resources FILE|- ID, or update --memory 64M --cpu-quota 20000 … ID", 1, (*call).update},
+		"events":     {flags{"interval": true, "stats": false}, "events [--stats] [--interval 5s] ID", 1, (*call).events},
+		"checkpoint": {refused, "checkpoint: not supported", 0, (*call).noCheckpoint},
+		"restore":    {refused, "restore: not supported", 0, (*call).noCheckpoint},
 	}
 }
 
@@ -87,6 +96,9 @@ func run(args []string) error {
 	root := g.get("root")
 	if root == "" {
 		root = "/run/knarr/oci"
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
+			root = filepath.Join(dir, "knarr/oci")
+		}
 	}
 	opts, words, err := cmd.flags.parse(rest[1:])
 	if err == nil && len(words) < cmd.min {
@@ -108,7 +120,7 @@ func run(args []string) error {
 
 func usage(all map[string]command) error {
 	fmt.Println("knarr-shim [--root DIR] [--log FILE] [--log-format text|json] COMMAND\n\nCommands:")
-	for _, name := range []string{"create", "run", "start", "state", "kill", "delete", "list", "exec", "ps", "pause", "resume", "update", "features"} {
+	for _, name := range []string{"create", "run", "start", "state", "kill", "delete", "list", "exec", "ps", "pause", "resume", "update", "events", "features", "checkpoint", "restore"} {
 		fmt.Println("  " + all[name].usage)
 	}
 	return nil
@@ -228,6 +240,16 @@ func (c *call) state() error {
 	return printJSON(st)
 }
 
+// printLine prints v on one line.
+func printLine(v any) error {
+	out, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(string(out))
+	return err
+}
+
 func printJSON(v any) error {
 	out, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -292,32 +314,6 @@ func (c *call) list() error {
 	return nil
 }
 
-func (c *call) ps() error {
-	pids, err := c.runtime.Processes(c.args[0])
-	if err != nil {
-		return err
-	}
-	if c.opts.get("format", "f") == "json" {
-		return printJSON(pids)
-	}
-	for _, pid := range pids {
-		fmt.Println(pid)
-	}
-	return nil
-}
-
-func (c *call) update() error {
-	data, err := os.ReadFile(c.opts.get("resources", "r"))
-	if err != nil {
-		return err
-	}
-	var r specs.LinuxResources
-	if err := json.Unmarshal(data, &r); err != nil {
-		return errs.New(errs.Invalid, "decode resources: %w", err)
-	}
-	return c.runtime.Update(c.args[0], &r)
-}
-
 func (c *call) exec() error {
 	e, err := c.execOptions()
 	if err != nil {
@@ -370,6 +366,10 @@ func (c *call) amend(p *specs.Process) error {
 	if cwd := c.opts.get("cwd"); cwd != "" {
 		p.Cwd = cwd
 	}
+	p.SelinuxLabel, p.ApparmorProfile = cmp.Or(c.opts.get("process-label"), p.SelinuxLabel), cmp.Or(c.opts.get("apparmor"), p.ApparmorProfile)
+	if g := c.opts.get("cgroup"); g != "" {
+		return errs.New(errs.Unsupported, "--cgroup %q: a process goes to the container's own group; leave it out", g)
+	}
 	if c.opts.is("no-new-privs") {
 		p.NoNewPrivileges = true
 	}
@@ -403,9 +403,4 @@ func (c *call) amend(p *specs.Process) error {
 		k.Bounding, k.Effective, k.Permitted = append(k.Bounding, caps...), append(k.Effective, caps...), append(k.Permitted, caps...)
 	}
 	return nil
-}
-
-func (c *call) features() error {
-	return printJSON(map[string]any{"ociVersionMin": "1.0.0", "ociVersionMax": specs.Version,
-		"hooks": []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}})
 }

@@ -115,6 +115,9 @@ func (c *creation) prepare() error {
 	if c.config.Seccomp, err = c.Filter.of(c.policy); err != nil {
 		return err
 	}
+	if c.config.Standing, err = standingOf(c.spec.Process, c.spec.Linux); err != nil {
+		return err
+	}
 	have, err := availableCaps(c.userNS())
 	if err != nil {
 		return err

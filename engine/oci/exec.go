@@ -44,6 +44,9 @@ func (r Runtime) Exec(id string, e ExecOptions) (pid int, err error) {
 		return 0, errs.New(errs.Invalid, "process.terminal is set, but nobody takes the terminal: give a console socket")
 	}
 	c := initConfig{Process: &p, Seccomp: s.Seccomp, JoinMount: true, Chroot: s.Chroot, Console: e.Console != nil && p.Terminal, Preserve: e.Preserve}
+	if c.Standing, err = standingOf(&p, nil); err != nil {
+		return 0, err
+	}
 	have, err := availableCaps(slices.Contains(s.Namespaces, string(specs.UserNamespace)))
 	if err != nil {
 		return 0, err

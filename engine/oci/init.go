@@ -167,6 +167,9 @@ func (i *initProcess) become() error {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
 	}
+	if err := i.Standing.take(); err != nil {
+		return err
+	}
 	ownStreams(int(p.User.UID))
 	// Without no_new_privs a filter needs CAP_SYS_ADMIN. It is kept aside, not in effect, so that the filter can come last and need
 	// not allow what is done here.

@@ -28,6 +28,7 @@ type initConfig struct {
 	Steps     []Step         `json:"steps,omitempty"`
 	Process   *specs.Process `json:"process"`
 	Caps      capSets        `json:"caps"`
+	Standing  *standing      `json:"standing,omitempty"`
 	Seccomp   *filter        `json:"seccomp,omitempty"`
 	NewCgroup bool           `json:"newCgroup,omitempty"` // unshare the cgroup namespace, now that init is in its group
 	Gate      bool           `json:"gate,omitempty"`

@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/knarr/knarr/internal/version.Version=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: build up down test test-compose check bench fmt golden oci-validation
+.PHONY: build up down test test-compose check bench fmt golden oci-validation conformance
 build: ## the three static binaries in bin/, and the example's own beside its Dockerfile
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/knarr ./cmd/knarrd ./cmd/knarr-shim
 	$(GO) build -trimpath -ldflags '-s -w' -o examples/web/web ./examples/web
@@ -40,3 +40,6 @@ golden: ## rewrite golden files; review the diff
 
 oci-validation: build ## the OCI runtime validation programs, with crun beside; five minutes
 	test/oci-validation.sh
+
+conformance: build ## the Kubernetes conformance tests on two nodes (FOCUS=regex SKIP=regex); needs root, busybox-static, debootstrap and an hour
+	cd test/conformance && $(GO) run . $(if $(FOCUS),-focus '$(FOCUS)') $(if $(SKIP),-skip '$(SKIP)')

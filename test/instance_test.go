@@ -24,6 +24,7 @@ type instance struct {
 	name, data, run, bin string
 	env                  []string
 	upArgs               []string // of the first up
+	netns                string   // path of the network namespace that is its machine; "": this one
 }
 
 // needRoot skips a test of the real kernel in the fast run, and where it cannot work.
@@ -111,6 +112,9 @@ func (i *instance) command(name string, args ...string) *exec.Cmd {
 	path := filepath.Join(i.bin, name)
 	if _, err := os.Stat(path); err != nil {
 		path = name
+	}
+	if i.netns != "" {
+		path, args = "nsenter", append([]string{"--net=" + i.netns, path}, args...)
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Env = i.env

@@ -95,6 +95,9 @@ func (r *Reporter) Run(ctx context.Context) error {
 			wait, ill = firstRetry, false
 			timer.Reset(beat)
 			continue
+		case errors.Is(err, errs.Conflict) && !ill: // somebody else wrote; the next look sees it
+			timer.Reset(firstRetry)
+			continue
 		case ctx.Err() == nil && !ill:
 			r.log.Warn("the node cannot be reported; it will be tried again", "err", err)
 		}

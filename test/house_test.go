@@ -190,7 +190,7 @@ var forbidden = []struct {
 	{"os", "Create", func(s source) bool { return s.test || s.dir == "internal/atomicfile" },
 		"it truncates through a symbolic link and leaves half a file after a crash: use internal/atomicfile"},
 	{"context", "Background", func(s source) bool {
-		return s.test || strings.HasPrefix(s.dir, "cmd/") || isTestSupport(s.dir) || under(s.dir, "examples")
+		return s.test || strings.HasPrefix(s.dir, "cmd/") || isTestSupport(s.dir) || under(s.dir, "examples") || under(s.dir, "test")
 	},
 		"a context made here outlives the caller's: take it as an argument"},
 	{"context", "TODO", func(s source) bool { return false }, "it outlives the caller's: take it as an argument"},

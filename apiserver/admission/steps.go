@@ -50,6 +50,7 @@ func Steps(c Config) Chain {
 		priority(c.State),
 		runtimeClass(),
 		podPreset(c.State, c.Tell),
+		mutatingPolicies(x),
 		mutatingWebhooks(x),
 		podSecurity(c.State),
 		nodeRestriction(),
@@ -60,6 +61,7 @@ func Steps(c Config) Chain {
 		certificateSigning(c.Authorizer),
 		certificateSubject(),
 		noEscalation(c.Authorizer),
+		validatingPolicies(x),
 		validatingWebhooks(x),
 		resourceQuota(c.State, c.Now),
 	}

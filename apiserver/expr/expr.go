@@ -160,7 +160,7 @@ func (c *Compiler) env(mutating bool) (*cel.Env, error) {
 		return c.plain, nil
 	}
 	if c.mutating == nil {
-		env, err := c.plain.Extend(common.ResolverEnvOption(&mutation.DynamicTypeResolver{}))
+		env, err := c.plain.Extend(library.JSONPatch(), common.ResolverEnvOption(&mutation.DynamicTypeResolver{}))
 		if err != nil {
 			return nil, fmt.Errorf("make the CEL environment of mutations: %w", err)
 		}

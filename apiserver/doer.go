@@ -33,7 +33,7 @@ func (d *doer) Do(ctx context.Context, r client.Request) (kinds.Object, error) {
 	if r.Type.Cluster {
 		a.Namespace = ""
 	}
-	if ok, reason := d.s.authz.Authorize(a); !ok {
+	if ok, reason := d.s.authz.Allows(ctx, a); !ok {
 		return nil, rest.Status(refused(a, reason))
 	}
 	if r.Namespace == "" && !r.Type.Cluster && r.Object != nil {
@@ -69,14 +69,14 @@ func (s *Server) execute(ctx context.Context, r rest.Request) (rest.Answer, erro
 	case *authenticationv1.TokenReview:
 		s.tokenReview(ctx, q)
 	case *authorizationv1.SelfSubjectAccessReview:
-		q.Status, err = s.accessReview(r.User, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
+		q.Status, err = s.accessReview(ctx, r.User, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
 	case *authorizationv1.SubjectAccessReview:
-		q.Status, err = s.accessReview(subject(q.Spec), q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
+		q.Status, err = s.accessReview(ctx, subject(q.Spec), q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
 	case *authorizationv1.LocalSubjectAccessReview:
 		if q.Spec.ResourceAttributes == nil || q.Spec.ResourceAttributes.Namespace != r.Namespace {
 			return rest.Answer{}, rest.Status(apierrors.NewBadRequest("spec.resourceAttributes.namespace must match metadata.namespace"))
 		}
-		q.Status, err = s.accessReview(subject(q.Spec), q.Spec.ResourceAttributes, nil)
+		q.Status, err = s.accessReview(ctx, subject(q.Spec), q.Spec.ResourceAttributes, nil)
 	case *authorizationv1.SelfSubjectRulesReview:
 		s.rulesReview(r.User, q)
 	default:

@@ -103,7 +103,7 @@ func (s *Server) pass(w *recorder, r *http.Request, rt route, authenticate func(
 		defer done()
 		r = r.WithContext(ctx)
 	}
-	if ok, reason := s.authz.Authorize(rt.attributes(user, r)); !ok {
+	if ok, reason := s.authz.Allows(r.Context(), rt.attributes(user, r)); !ok {
 		return refused(rt.attributes(user, r), reason)
 	}
 	if rt.resource() {
@@ -189,7 +189,7 @@ func (s *Server) impersonate(r *http.Request, user auth.User) (auth.User, error)
 		return user, apierrors.NewBadRequest("requested impersonation of groups, uid or extra without impersonating a user")
 	}
 	for _, a := range impersonations(user, as) {
-		if ok, reason := s.authz.Authorize(a); !ok {
+		if ok, reason := s.authz.Allows(r.Context(), a); !ok {
 			return user, refused(a, reason)
 		}
 	}

@@ -36,7 +36,7 @@ func subject(spec authorizationv1.SubjectAccessReviewSpec) auth.User {
 	return u
 }
 
-func (s *Server) accessReview(u auth.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+func (s *Server) accessReview(ctx context.Context, u auth.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
 	a := auth.Attributes{User: u}
 	switch {
 	case (res == nil) == (path == nil):
@@ -47,7 +47,7 @@ func (s *Server) accessReview(u auth.User, res *authorizationv1.ResourceAttribut
 	default:
 		a.Verb, a.Path = path.Verb, path.Path
 	}
-	ok, reason := s.authz.Authorize(a)
+	ok, reason := s.authz.Allows(ctx, a)
 	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok, Reason: reason}, nil
 }
 
@@ -56,13 +56,13 @@ func (s *Server) tokenReview(ctx context.Context, q *authenticationv1.TokenRevie
 	if len(audiences) == 0 {
 		audiences = []string{s.authority.Issuer()}
 	}
-	t, err := s.authn.Token(ctx, q.Spec.Token, audiences)
+	u, good, err := s.authn.Identify(ctx, q.Spec.Token, audiences)
 	q.Spec.Token = ""
 	if err != nil {
 		q.Status = authenticationv1.TokenReviewStatus{Error: err.Error()}
 		return
 	}
-	q.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: userInfo(t.User()), Audiences: t.Audiences}
+	q.Status = authenticationv1.TokenReviewStatus{Authenticated: true, User: userInfo(u), Audiences: good}
 }
 
 func (s *Server) rulesReview(u auth.User, q *authorizationv1.SelfSubjectRulesReview) {

@@ -64,6 +64,11 @@ type Config struct {
 	// Kubelet finds how to reach the kubelet of a node, for logs, exec, attach, port-forward and proxy. Nil: by the node's
 	// address and its daemonEndpoints port, with the API server's client certificate.
 	Kubelet func(node string) (Backend, error)
+	// Auth are the sources of users beside client certificates and ServiceAccount tokens.
+	Auth auth.Options
+	// TokenWebhook and AuthorizationWebhook are kubeconfig files that name servers to ask who a token is, and who may do
+	// what nobody here allows; "": none.
+	TokenWebhook, AuthorizationWebhook string
 	// OpenAPI serves /openapi/; nil: the documents of all kinds.
 	OpenAPI http.Handler
 }
@@ -117,8 +122,10 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
 	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
-	s.authn = auth.NewAuthenticator(authority, s.cache, s.newest)
 	s.authz = &auth.Authorizer{State: s.cache}
+	if err := s.openAuth(cfg); err != nil {
+		return nil, err
+	}
 	s.events = events.New(s.As(self()), log)
 	s.core = rest.New(rest.Config{
 		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(admission.Config{

@@ -24,6 +24,8 @@ type Authenticator struct {
 	authority *Authority
 	state     cache.Reader
 	newest    func(context.Context) (*cache.Snapshot, error)
+	options   Options
+	sources   []Source
 
 	mu     sync.Mutex // guards tokens
 	tokens map[[sha256.Size]byte]verified
@@ -42,8 +44,58 @@ const (
 )
 
 // NewAuthenticator makes one; it starts nothing. newest waits until the cache has all that the store has now.
-func NewAuthenticator(a *Authority, state cache.Reader, newest func(context.Context) (*cache.Snapshot, error)) *Authenticator {
-	return &Authenticator{authority: a, state: state, newest: newest, tokens: map[[sha256.Size]byte]verified{}}
+func NewAuthenticator(a *Authority, state cache.Reader, newest func(context.Context) (*cache.Snapshot, error), o Options) (*Authenticator, error) {
+	n := &Authenticator{authority: a, state: state, newest: newest, options: o, tokens: map[[sha256.Size]byte]verified{}}
+	if o.TokenFile != "" {
+		list, err := readTokens(o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		n.sources = append(n.sources, list)
+	}
+	if !o.NoBootstrap {
+		n.sources = append(n.sources, bootstrapTokens{state, a.now})
+	}
+	if o.OIDC.IssuerURL != "" {
+		oidc, err := newOIDC(o.OIDC, a.now)
+		if err != nil {
+			return nil, err
+		}
+		n.sources = append(n.sources, oidc)
+	}
+	if o.TokenWebhook != nil {
+		n.sources = append(n.sources, o.TokenWebhook)
+	}
+	return n, nil
+}
+
+// Identify says whose a bearer token is, and for which of the audiences it is good. ServiceAccount tokens say themselves
+// what they are for; those of other sources are for the API server.
+func (n *Authenticator) Identify(ctx context.Context, token string, audiences []string) (User, []string, error) {
+	if issuerOf(token) == n.authority.issuer || len(n.sources) == 0 {
+		t, err := n.Token(ctx, token, audiences)
+		if err != nil {
+			return User{}, nil, err
+		}
+		return t.User(), t.Audiences, nil
+	}
+	for _, s := range n.sources {
+		u, ok, err := s.Identify(ctx, token)
+		if err != nil {
+			return User{}, nil, err
+		}
+		if !ok {
+			continue
+		}
+		if !slices.Contains(audiences, n.authority.issuer) {
+			return User{}, nil, errs.New(errs.Unauthentic, "the token is for %s only", n.authority.issuer)
+		}
+		if !u.In(Authenticated) {
+			u.Groups = append(slices.Clone(u.Groups), Authenticated)
+		}
+		return u, []string{n.authority.issuer}, nil
+	}
+	return User{}, nil, errs.New(errs.Unauthentic, "nobody knows the token")
 }
 
 type connKey struct{}
@@ -72,14 +124,14 @@ func (n *Authenticator) Authenticate(r *http.Request) (User, error) {
 		if u, ok := n.authority.joiner(token); ok {
 			return u, nil
 		}
-		t, err := n.Token(r.Context(), token, []string{n.authority.issuer})
-		if err != nil {
-			return User{}, err
-		}
-		return t.User(), nil
+		u, _, err := n.Identify(r.Context(), token, []string{n.authority.issuer})
+		return u, err
 	}
 	if r.Header.Get("Authorization") != "" {
 		return User{}, errs.New(errs.Unauthentic, "this kind of authorization is not understood; use a client certificate or a bearer token")
+	}
+	if n.options.NoAnonymous {
+		return User{}, errs.New(errs.Unauthentic, "requests must carry credentials")
 	}
 	return User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
 }

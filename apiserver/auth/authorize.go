@@ -3,6 +3,8 @@
 package auth
 
 import (
+	"context"
+
 	"github.com/knarr/knarr/state/cache"
 )
 
@@ -18,7 +20,19 @@ type Attributes struct {
 }
 
 // Authorizer answers by system:masters, the Node rules and RBAC, in that order; the first that allows wins.
-type Authorizer struct{ State cache.Reader }
+type Authorizer struct {
+	State cache.Reader
+	// Remote is asked by Allows when nobody here allowed; nil: nobody else is asked.
+	Remote func(ctx context.Context, a Attributes) (allowed bool, reason string)
+}
+
+// Allows is Authorize that also asks the authorization webhook, if there is one.
+func (z *Authorizer) Allows(ctx context.Context, a Attributes) (ok bool, reason string) {
+	if ok, reason = z.Authorize(a); ok || z.Remote == nil {
+		return ok, reason
+	}
+	return z.Remote(ctx, a)
+}
 
 // Authorize reports whether a is allowed; reason says why, or why nobody allowed it ("" for RBAC: it just has no rule).
 func (z *Authorizer) Authorize(a Attributes) (ok bool, reason string) {

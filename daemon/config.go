@@ -74,6 +74,8 @@ type Config struct {
 	RegistryMirrors    []string `json:"registry-mirror"`
 	InsecureRegistries []string `json:"insecure-registry"`
 
+	Access
+
 	LogLevel   string `json:"log-level"`
 	ShimBinary string `json:"-"` // knarr-shim beside this program, else on PATH
 }
@@ -87,6 +89,7 @@ func Default() Config {
 		ServiceCIDR:   netip.MustParsePrefix("10.43.0.0/16"),
 		ClusterDomain: "cluster.local",
 		LogLevel:      "info",
+		Access:        defaultAccess(),
 	}
 }
 
@@ -110,6 +113,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.ManifestURL, "manifest-url", c.ManifestURL, "URL of static pods")
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", c.RegistryMirrors, "URLs asked for Docker Hub's images before Docker Hub")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", c.InsecureRegistries, "registries (host[:port], or a range of addresses) that may speak plain http or show any certificate")
+	c.Access.addFlags(f)
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 

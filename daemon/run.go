@@ -190,7 +190,7 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := apiserver.New(apiserver.Config{
+	config := apiserver.Config{
 		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
 		ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain,
 		Names: []string{cfg.NodeName},
@@ -200,7 +200,9 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 			}
 			return apiserver.Backend{Handler: kubelet()}, nil
 		},
-	}, log)
+	}
+	cfg.Access.into(&config)
+	server, err := apiserver.New(config, log)
 	if err != nil {
 		st.Close()
 		return nil, nil, err

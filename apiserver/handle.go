@@ -146,6 +146,9 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // serveObject carries out a verb on one object.
 func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, c call) error {
 	warn := warner(w)
+	if text := c.v.Deprecated(c.t); text != "" {
+		warn(text)
+	}
 	req := rest.Request{User: c.user, Version: c.v, Warn: warn, Request: client.Request{
 		Verb: client.Verb(c.verb), Type: c.t, Namespace: c.namespace, Name: c.name, Subresource: c.subresource,
 	}}

@@ -11,6 +11,7 @@ import (
 var (
 	ValidatingAdmissionPolicy = Kind[admissionregistrationv1.ValidatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingAdmissionPolicy", Plural: "validatingadmissionpolicies",
+		Served:     validatingPolicyVersions,
 		Categories: []string{"api-extensions"}, Cluster: true, HasStatus: true,
 		Default: func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 			orSet(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
@@ -27,6 +28,7 @@ var (
 	}
 	ValidatingAdmissionPolicyBinding = Kind[admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingAdmissionPolicyBinding", Plural: "validatingadmissionpolicybindings",
+		Served:     validatingBindingVersions,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 		Columns: []Column[admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
@@ -40,6 +42,7 @@ var (
 	}
 	MutatingAdmissionPolicy = Kind[admissionregistrationv1.MutatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingAdmissionPolicy", Plural: "mutatingadmissionpolicies",
+		Served:     mutatingPolicyVersions,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 			orSet(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
@@ -54,6 +57,7 @@ var (
 	}
 	MutatingAdmissionPolicyBinding = Kind[admissionregistrationv1.MutatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingAdmissionPolicyBinding", Plural: "mutatingadmissionpolicybindings",
+		Served:     mutatingBindingVersions,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 		Columns: []Column[admissionregistrationv1.MutatingAdmissionPolicyBinding]{

@@ -11,6 +11,7 @@ import (
 // of a signer begin with the signer's, so they hold colons.
 var ClusterTrustBundle = Kind[certificatesv1.ClusterTrustBundle]{
 	Group: "certificates.k8s.io", Version: "v1", Name: "ClusterTrustBundle", Plural: "clustertrustbundles", Cluster: true,
+	Served:       trustBundleVersions,
 	NoGeneration: true,
 	ValidateName: pathSegment,
 	Fields: func(b *certificatesv1.ClusterTrustBundle) fields.Set {

@@ -14,6 +14,7 @@ import (
 // ControllerRevision is apps/v1 ControllerRevision: the state of a StatefulSet or DaemonSet that a rollback restores.
 var ControllerRevision = Kind[appsv1.ControllerRevision]{
 	Group: "apps", Version: "v1", Name: "ControllerRevision", Plural: "controllerrevisions",
+	Served:       controllerRevisionVersions,
 	NoGeneration: true,
 	Validate: func(r *appsv1.ControllerRevision) field.ErrorList {
 		f := &faults{}

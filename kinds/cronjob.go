@@ -4,6 +4,7 @@ package kinds
 
 import (
 	batchv1 "k8s.io/api/batch/v1"
+	batchv1beta1 "k8s.io/api/batch/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -11,6 +12,7 @@ import (
 // CronJob is batch/v1 CronJob.
 var CronJob = Kind[batchv1.CronJob]{
 	Group: "batch", Version: "v1", Name: "CronJob", Plural: "cronjobs", Short: []string{"cj"}, Categories: []string{"all"},
+	Served:    []Served[batchv1.CronJob]{Alike[batchv1.CronJob, batchv1beta1.CronJob]("batch", "v1beta1", nil, nil)},
 	HasStatus: true,
 	Default: func(c *batchv1.CronJob) {
 		s := &c.Spec

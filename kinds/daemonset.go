@@ -13,6 +13,7 @@ import (
 // DaemonSet is apps/v1 DaemonSet.
 var DaemonSet = Kind[appsv1.DaemonSet]{
 	Group: "apps", Version: "v1", Name: "DaemonSet", Plural: "daemonsets", Short: []string{"ds"}, Categories: []string{"all"},
+	Served:    daemonSetVersions,
 	HasStatus: true,
 	Default:   defaultDaemonSet,
 	Columns: append([]Column[appsv1.DaemonSet]{

@@ -18,6 +18,7 @@ import (
 // Deployment is apps/v1 Deployment.
 var Deployment = Kind[appsv1.Deployment]{
 	Group: "apps", Version: "v1", Name: "Deployment", Plural: "deployments", Short: []string{"deploy"}, Categories: []string{"all"},
+	Served:         deploymentVersions,
 	HasStatus:      true,
 	Default:        defaultDeployment,
 	Validate:       validateDeployment,

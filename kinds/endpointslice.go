@@ -16,6 +16,7 @@ import (
 // EndpointSlice is discovery.k8s.io/v1 EndpointSlice.
 var EndpointSlice = Kind[discoveryv1.EndpointSlice]{
 	Group: "discovery.k8s.io", Version: "v1", Name: "EndpointSlice", Plural: "endpointslices",
+	Served: endpointSliceVersions,
 	Default: func(e *discoveryv1.EndpointSlice) {
 		for i := range e.Ports {
 			orSet(&e.Ports[i].Name, "")

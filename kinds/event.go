@@ -4,11 +4,13 @@ package kinds
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	eventsv1beta1 "k8s.io/api/events/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -24,7 +26,18 @@ var Event = Kind[corev1.Event]{
 	ValidateUpdate: validateEventUpdate,
 	Columns:        eventColumns,
 	Fields:         eventFields,
-	Served:         []Served[corev1.Event]{Via("events.k8s.io", "v1", eventToHub, eventFromHub)},
+	Served: []Served[corev1.Event]{
+		Via("events.k8s.io", "v1", eventToHub, eventFromHub),
+		Via("events.k8s.io", "v1beta1", func(in *eventsv1beta1.Event, out *corev1.Event) {
+			var mid eventsv1.Event
+			copyAlike(reflect.ValueOf(&mid).Elem(), reflect.ValueOf(in).Elem())
+			eventToHub(&mid, out)
+		}, func(in *corev1.Event, out *eventsv1beta1.Event) {
+			var mid eventsv1.Event
+			eventFromHub(in, &mid)
+			copyAlike(reflect.ValueOf(out).Elem(), reflect.ValueOf(&mid).Elem())
+		}),
+	},
 }
 
 // validateEvent: an event with an eventTime is of the new kind and must say who reports what was done.

@@ -12,6 +12,7 @@ import (
 var (
 	FlowSchema = Kind[flowcontrolv1.FlowSchema]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "FlowSchema", Plural: "flowschemas", Cluster: true,
+		Served:    flowSchemaVersions,
 		HasStatus: true,
 		Default:   func(s *flowcontrolv1.FlowSchema) { or(&s.Spec.MatchingPrecedence, 1000) },
 		Columns: []Column[flowcontrolv1.FlowSchema]{
@@ -39,6 +40,7 @@ var (
 	}
 	PriorityLevelConfiguration = Kind[flowcontrolv1.PriorityLevelConfiguration]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations", Cluster: true,
+		Served:    priorityLevelVersions,
 		HasStatus: true,
 		Default:   defaultPriorityLevel,
 		Columns: []Column[flowcontrolv1.PriorityLevelConfiguration]{

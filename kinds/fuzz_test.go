@@ -58,7 +58,7 @@ func FuzzObject(f *testing.F) {
 			c.Cell(&o, time.Time{})
 		}
 		for _, v := range k.Served {
-			v.ToHub(v.FromHub(o))
+			v.Default(v.ToHub(v.FromHub(o)))
 		}
 	})
 }

@@ -15,7 +15,8 @@ import (
 // HorizontalPodAutoscaler is autoscaling/v2 HorizontalPodAutoscaler.
 var HorizontalPodAutoscaler = Kind[autoscalingv2.HorizontalPodAutoscaler]{
 	Group: "autoscaling", Version: "v2", Name: "HorizontalPodAutoscaler", Plural: "horizontalpodautoscalers",
-	Short: []string{"hpa"}, Categories: []string{"all"},
+	Served: autoscalerVersions,
+	Short:  []string{"hpa"}, Categories: []string{"all"},
 	HasStatus: true, NoGeneration: true,
 	Default: defaultAutoscaler,
 	Columns: []Column[autoscalingv2.HorizontalPodAutoscaler]{

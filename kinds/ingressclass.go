@@ -3,6 +3,7 @@
 package kinds
 
 import (
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -11,6 +12,7 @@ import (
 // IngressClass is networking.k8s.io/v1 IngressClass: which controller serves which ingresses.
 var IngressClass = Kind[networkingv1.IngressClass]{
 	Group: "networking.k8s.io", Version: "v1", Name: "IngressClass", Plural: "ingressclasses", Cluster: true,
+	Served: []Served[networkingv1.IngressClass]{Alike[networkingv1.IngressClass, networkingv1beta1.IngressClass]("networking.k8s.io", "v1beta1", nil, nil)},
 	Default: func(c *networkingv1.IngressClass) {
 		if c.Spec.Parameters != nil {
 			orSet(&c.Spec.Parameters.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)

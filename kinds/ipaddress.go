@@ -4,12 +4,14 @@ package kinds
 
 import (
 	networkingv1 "k8s.io/api/networking/v1"
+	networkingv1beta1 "k8s.io/api/networking/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // IPAddress is networking.k8s.io/v1 IPAddress: who has a service address. Its name is the address.
 var IPAddress = Kind[networkingv1.IPAddress]{
 	Group: "networking.k8s.io", Version: "v1", Name: "IPAddress", Plural: "ipaddresses", Short: []string{"ip"}, Cluster: true,
+	Served:       []Served[networkingv1.IPAddress]{Alike[networkingv1.IPAddress, networkingv1beta1.IPAddress]("networking.k8s.io", "v1beta1", nil, nil)},
 	NoGeneration: true,
 	Columns: []Column[networkingv1.IPAddress]{
 		nameColumn[networkingv1.IPAddress](),

@@ -4,12 +4,14 @@ package kinds
 
 import (
 	coordinationv1 "k8s.io/api/coordination/v1"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Lease is coordination.k8s.io/v1 Lease: who leads, and which nodes live.
 var Lease = Kind[coordinationv1.Lease]{
 	Group: "coordination.k8s.io", Version: "v1", Name: "Lease", Plural: "leases",
+	Served:       []Served[coordinationv1.Lease]{Alike[coordinationv1.Lease, coordinationv1beta1.Lease]("coordination.k8s.io", "v1beta1", nil, nil)},
 	NoGeneration: true,
 	Validate:     validateLease,
 	Columns: []Column[coordinationv1.Lease]{

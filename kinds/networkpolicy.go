@@ -4,6 +4,7 @@ package kinds
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -11,6 +12,7 @@ import (
 // NetworkPolicy is networking.k8s.io/v1 NetworkPolicy.
 var NetworkPolicy = Kind[networkingv1.NetworkPolicy]{
 	Group: "networking.k8s.io", Version: "v1", Name: "NetworkPolicy", Plural: "networkpolicies", Short: []string{"netpol"},
+	Served:  []Served[networkingv1.NetworkPolicy]{Alike[networkingv1.NetworkPolicy, extensionsv1beta1.NetworkPolicy]("extensions", "v1beta1", nil, nil)},
 	Default: defaultNetworkPolicy,
 	Columns: []Column[networkingv1.NetworkPolicy]{
 		nameColumn[networkingv1.NetworkPolicy](),

@@ -16,6 +16,7 @@ import (
 var (
 	Role = Kind[rbacv1.Role]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "Role", Plural: "roles",
+		Served:       roleVersions,
 		NoGeneration: true,
 		ValidateName: pathSegment,
 		Validate: func(r *rbacv1.Role) field.ErrorList {
@@ -27,6 +28,7 @@ var (
 	}
 	ClusterRole = Kind[rbacv1.ClusterRole]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "ClusterRole", Plural: "clusterroles", Cluster: true,
+		Served:       clusterRoleVersions,
 		NoGeneration: true,
 		ValidateName: pathSegment,
 		Validate: func(r *rbacv1.ClusterRole) field.ErrorList {
@@ -39,6 +41,7 @@ var (
 	}
 	RoleBinding = Kind[rbacv1.RoleBinding]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "RoleBinding", Plural: "rolebindings",
+		Served:       roleBindingVersions,
 		NoGeneration: true,
 		ValidateName: pathSegment,
 		Default:      func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
@@ -52,6 +55,7 @@ var (
 	}
 	ClusterRoleBinding = Kind[rbacv1.ClusterRoleBinding]{
 		Group: rbacv1.GroupName, Version: "v1", Name: "ClusterRoleBinding", Plural: "clusterrolebindings", Cluster: true,
+		Served:       clusterRoleBindingVersions,
 		NoGeneration: true,
 		ValidateName: pathSegment,
 		Default:      func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },

@@ -15,6 +15,7 @@ import (
 // ReplicaSet is apps/v1 ReplicaSet.
 var ReplicaSet = Kind[appsv1.ReplicaSet]{
 	Group: "apps", Version: "v1", Name: "ReplicaSet", Plural: "replicasets", Short: []string{"rs"}, Categories: []string{"all"},
+	Served:    replicaSetVersions,
 	HasStatus: true,
 	Default: func(r *appsv1.ReplicaSet) {
 		orSet(&r.Spec.Replicas, 1)

@@ -4,7 +4,10 @@ package kinds
 
 import (
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authenticationv1alpha1 "k8s.io/api/authentication/v1alpha1"
+	authenticationv1beta1 "k8s.io/api/authentication/v1beta1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	authorizationv1beta1 "k8s.io/api/authorization/v1beta1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -20,6 +23,7 @@ var (
 	}
 	TokenReview = Kind[authenticationv1.TokenReview]{
 		Group: authenticationv1.GroupName, Version: "v1", Name: "TokenReview", Plural: "tokenreviews",
+		Served:  []Served[authenticationv1.TokenReview]{Alike[authenticationv1.TokenReview, authenticationv1beta1.TokenReview]("authentication.k8s.io", "v1beta1", nil, nil)},
 		Cluster: true, Virtual: true, NoGeneration: true,
 		Validate: func(r *authenticationv1.TokenReview) field.ErrorList {
 			f := &faults{}
@@ -29,10 +33,15 @@ var (
 	}
 	SelfSubjectReview = Kind[authenticationv1.SelfSubjectReview]{
 		Group: authenticationv1.GroupName, Version: "v1", Name: "SelfSubjectReview", Plural: "selfsubjectreviews",
+		Served: []Served[authenticationv1.SelfSubjectReview]{
+			Alike[authenticationv1.SelfSubjectReview, authenticationv1beta1.SelfSubjectReview]("authentication.k8s.io", "v1beta1", nil, nil),
+			Alike[authenticationv1.SelfSubjectReview, authenticationv1alpha1.SelfSubjectReview]("authentication.k8s.io", "v1alpha1", nil, nil),
+		},
 		Cluster: true, Virtual: true, NoGeneration: true,
 	}
 	SubjectAccessReview = Kind[authorizationv1.SubjectAccessReview]{
 		Group: authorizationv1.GroupName, Version: "v1", Name: "SubjectAccessReview", Plural: "subjectaccessreviews",
+		Served:  []Served[authorizationv1.SubjectAccessReview]{Alike[authorizationv1.SubjectAccessReview, authorizationv1beta1.SubjectAccessReview]("authorization.k8s.io", "v1beta1", nil, nil)},
 		Cluster: true, Virtual: true, NoGeneration: true,
 		Validate: func(r *authorizationv1.SubjectAccessReview) field.ErrorList {
 			f := &faults{}
@@ -42,6 +51,7 @@ var (
 	}
 	SelfSubjectAccessReview = Kind[authorizationv1.SelfSubjectAccessReview]{
 		Group: authorizationv1.GroupName, Version: "v1", Name: "SelfSubjectAccessReview", Plural: "selfsubjectaccessreviews",
+		Served:  []Served[authorizationv1.SelfSubjectAccessReview]{Alike[authorizationv1.SelfSubjectAccessReview, authorizationv1beta1.SelfSubjectAccessReview]("authorization.k8s.io", "v1beta1", nil, nil)},
 		Cluster: true, Virtual: true, NoGeneration: true,
 		Validate: func(r *authorizationv1.SelfSubjectAccessReview) field.ErrorList {
 			f := &faults{}
@@ -51,6 +61,7 @@ var (
 	}
 	SelfSubjectRulesReview = Kind[authorizationv1.SelfSubjectRulesReview]{
 		Group: authorizationv1.GroupName, Version: "v1", Name: "SelfSubjectRulesReview", Plural: "selfsubjectrulesreviews",
+		Served:  []Served[authorizationv1.SelfSubjectRulesReview]{Alike[authorizationv1.SelfSubjectRulesReview, authorizationv1beta1.SelfSubjectRulesReview]("authorization.k8s.io", "v1beta1", nil, nil)},
 		Cluster: true, Virtual: true, NoGeneration: true,
 		Validate: func(r *authorizationv1.SelfSubjectRulesReview) field.ErrorList {
 			f := &faults{}
@@ -60,6 +71,7 @@ var (
 	}
 	LocalSubjectAccessReview = Kind[authorizationv1.LocalSubjectAccessReview]{
 		Group: authorizationv1.GroupName, Version: "v1", Name: "LocalSubjectAccessReview", Plural: "localsubjectaccessreviews",
+		Served:  []Served[authorizationv1.LocalSubjectAccessReview]{Alike[authorizationv1.LocalSubjectAccessReview, authorizationv1beta1.LocalSubjectAccessReview]("authorization.k8s.io", "v1beta1", nil, nil)},
 		Virtual: true, NoGeneration: true,
 		Validate: validateLocalAccess,
 	}

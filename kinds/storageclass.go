@@ -5,6 +5,7 @@ package kinds
 import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagev1beta1 "k8s.io/api/storage/v1beta1"
 )
 
 // The annotations that make a StorageClass the default; the second is the older.
@@ -16,6 +17,7 @@ const (
 // StorageClass is storage.k8s.io/v1 StorageClass.
 var StorageClass = Kind[storagev1.StorageClass]{
 	Group: "storage.k8s.io", Version: "v1", Name: "StorageClass", Plural: "storageclasses", Short: []string{"sc"}, Cluster: true,
+	Served:       []Served[storagev1.StorageClass]{Alike[storagev1.StorageClass, storagev1beta1.StorageClass]("storage.k8s.io", "v1beta1", nil, nil)},
 	NoGeneration: true,
 	Default: func(c *storagev1.StorageClass) {
 		orSet(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)

@@ -4,6 +4,7 @@ package kinds
 
 import (
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
+	storagemigrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -11,6 +12,7 @@ import (
 // stored anew.
 var StorageVersionMigration = Kind[storagemigrationv1.StorageVersionMigration]{
 	Group: "storagemigration.k8s.io", Version: "v1", Name: "StorageVersionMigration", Plural: "storageversionmigrations", Cluster: true,
+	Served:    []Served[storagemigrationv1.StorageVersionMigration]{Alike[storagemigrationv1.StorageVersionMigration, storagemigrationv1beta1.StorageVersionMigration]("storagemigration.k8s.io", "v1beta1", nil, nil)},
 	HasStatus: true, NoGeneration: true,
 	Columns: []Column[storagemigrationv1.StorageVersionMigration]{
 		nameColumn[storagemigrationv1.StorageVersionMigration](),

@@ -4,6 +4,8 @@ package kinds
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,6 +18,8 @@ type Served[T any] struct {
 	new            func() Object
 	toHub          func(Object) *T
 	fromHub        func(*T) Object
+	defaults       func(*T)
+	alike          [2]reflect.Type // the two Go types when Alike made it
 }
 
 // Via describes a served version whose Go type is V. to and from fill in an empty second argument; they may share what the
@@ -37,6 +41,14 @@ func Via[T, V any](group, version string, to func(*V, *T), from func(*T, *V)) Se
 	}
 }
 
+// Defaulted adds what this version, unlike the hub, makes of a field left out. f sees the hub object that was made of what
+// a client wrote, before the hub's own defaults. Conversion alone does not default: who reads an object in an old version
+// and writes it back must not change it.
+func (s Served[T]) Defaulted(f func(*T)) Served[T] {
+	s.defaults = f
+	return s
+}
+
 // Version is one served version with the Go types erased.
 type Version struct {
 	schema.GroupVersionKind
@@ -46,12 +58,16 @@ type Version struct {
 	// hub's own version they return the argument itself.
 	ToHub   func(Object) Object
 	FromHub func(Object) Object
+	// Default fills in, in a hub object just converted from what a client wrote, what this version alone defaults.
+	Default func(Object)
 	Hub     bool
+
+	alike [2]reflect.Type
 }
 
 func hubVersion(gvk schema.GroupVersionKind, make func() Object) Version {
 	same := func(o Object) Object { return o }
-	return Version{GroupVersionKind: gvk, New: make, NewList: func() runtime.Object { return newList(gvk) }, ToHub: same, FromHub: same, Hub: true}
+	return Version{GroupVersionKind: gvk, New: make, NewList: func() runtime.Object { return newList(gvk) }, ToHub: same, FromHub: same, Default: func(Object) {}, Hub: true}
 }
 
 func (s Served[T]) erase(name string) Version {
@@ -62,8 +78,24 @@ func (s Served[T]) erase(name string) Version {
 	return Version{
 		GroupVersionKind: gvk,
 		New:              s.new,
+		alike:            s.alike,
 		NewList:          func() runtime.Object { return newList(gvk) },
 		ToHub:            func(o Object) Object { return any(s.toHub(o)).(Object) },
 		FromHub:          func(o Object) Object { return s.fromHub(as[T](o)) },
+		Default:          erase(s.defaults),
 	}
+}
+
+// Deprecated is what a client that uses this version should be told; empty while the version is current.
+func (v *Version) Deprecated(t *Type) string {
+	if v.Hub || !strings.ContainsAny(v.Version, "ab") {
+		return ""
+	}
+	use := t.GroupVersion()
+	for _, other := range t.Served {
+		if other.Group == v.Group && !strings.ContainsAny(other.Version, "ab") {
+			use = other.GroupVersion()
+		}
+	}
+	return fmt.Sprintf("%s %s is deprecated; use %s %s", v.GroupVersion(), v.Kind, use, t.Kind)
 }

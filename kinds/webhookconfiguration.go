@@ -11,6 +11,7 @@ import (
 var (
 	MutatingWebhookConfiguration = Kind[admissionregistrationv1.MutatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingWebhookConfiguration", Plural: "mutatingwebhookconfigurations",
+		Served:     mutatingWebhookVersions,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 			for i := range c.Webhooks {
@@ -27,6 +28,7 @@ var (
 	}
 	ValidatingWebhookConfiguration = Kind[admissionregistrationv1.ValidatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingWebhookConfiguration", Plural: "validatingwebhookconfigurations",
+		Served:     validatingWebhookVersions,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			for i := range c.Webhooks {

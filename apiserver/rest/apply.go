@@ -72,6 +72,7 @@ func (c *Core) apply(ctx context.Context, r *Request) (Answer, error) {
 			return decision{}, err
 		}
 		obj := r.Version.ToHub(merged.(kinds.Object))
+		r.Version.Default(obj)
 		obj.SetResourceVersion(intent.GetResourceVersion())
 		r.Type.Default(obj)
 		return c.replace(ctx, r, old, obj)
@@ -93,6 +94,7 @@ func (c *Core) applyNew(ctx context.Context, r *Request, m *managedfields.FieldM
 	}
 	one := *r
 	one.Object = r.Version.ToHub(merged.(kinds.Object))
+	r.Version.Default(one.Object)
 	a, err := c.create(ctx, &one)
 	if apierrors.IsAlreadyExists(err) {
 		return c.apply(ctx, r) // somebody made it in between

@@ -76,6 +76,7 @@ func DecodeHub(data []byte, f Format, v *kinds.Version, validation string, warn 
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", gvk.Kind, gvk.GroupVersion().String(), v.Kind))
 	}
 	hub := v.ToHub(versioned)
+	v.Default(hub)
 	return hub, nil
 }
 

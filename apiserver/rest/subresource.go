@@ -12,6 +12,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -192,8 +193,13 @@ func scheduled(pod *corev1.Pod, now metav1.Time) {
 
 // evict deletes a pod as politely as its grace period says.
 func (c *Core) evict(ctx context.Context, r *Request) (Answer, error) {
-	ev, ok := r.Object.(*policyv1.Eviction)
-	if !ok {
+	var ev *policyv1.Eviction
+	switch e := r.Object.(type) {
+	case *policyv1.Eviction:
+		ev = e
+	case *policyv1beta1.Eviction: // what kubectl drain sent before 1.22
+		ev = &policyv1.Eviction{ObjectMeta: e.ObjectMeta, DeleteOptions: e.DeleteOptions}
+	default:
 		return Answer{}, apierrors.NewBadRequest(fmt.Sprintf("expected an Eviction, got a %T", r.Object))
 	}
 	if err := checkPlace(r, ev); err != nil {

@@ -104,7 +104,7 @@ func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 		if err := json.Unmarshal(value, obj); err != nil {
 			return nil, err
 		}
-		return v.ToHub(obj), nil
+		return written(v, obj), nil
 	}
 	m, ok := obj.(protoUnmarshaler)
 	if !ok {
@@ -113,7 +113,14 @@ func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 	if err := m.Unmarshal(raw); err != nil {
 		return nil, err
 	}
-	return v.ToHub(obj), nil
+	return written(v, obj), nil
+}
+
+// written is the hub object of one that was stored in version v, with what that version made of fields left out.
+func written(v *kinds.Version, obj kinds.Object) kinds.Object {
+	hub := v.ToHub(obj)
+	v.Default(hub)
+	return hub
 }
 
 // version is the served version that a value says it is of.

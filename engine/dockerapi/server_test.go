@@ -303,3 +303,23 @@ func FuzzQuery(f *testing.F) {
 		sizeOf(r)
 	})
 }
+
+func FuzzRegistryAuth(f *testing.F) {
+	f.Add("eyJ1c2VybmFtZSI6ImEiLCJwYXNzd29yZCI6ImIifQ==")
+	f.Add("e30")
+	f.Add("bnVsbA")
+	f.Add("eyJhdXRoIjoiWVRwaSJ9")
+	f.Fuzz(func(t *testing.T, header string) {
+		r := httptest.NewRequest("POST", "/", nil)
+		r.Header.Set("X-Registry-Auth", header)
+		r.Header.Set("X-Registry-Config", header)
+		if _, err := registryAuth(r); err != nil && !errors.Is(err, errs.Invalid) {
+			t.Errorf("%q: %v", header, err)
+		}
+		if get, err := registryAuths(r); err == nil {
+			get("docker.io")
+		} else if !errors.Is(err, errs.Invalid) {
+			t.Errorf("%q: %v", header, err)
+		}
+	})
+}

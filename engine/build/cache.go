@@ -3,15 +3,18 @@
 package build
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/internal/atomicfile"
 )
 
@@ -69,6 +72,53 @@ func (r *stageRun) cached(key string) bool {
 	}
 	r.img, r.cfg = img, cloneSpec(img.Config)
 	r.tell(Event{Kind: Cached, Image: img.ID})
+	return true
+}
+
+// fromCacheImage takes a step over from an image of --cache-from: one that was made of the same steps up to here. What a
+// step was is its history's text, which for files holds their digest.
+func (r *stageRun) fromCacheImage(ctx context.Context, key, text string) (bool, error) {
+	if r.e.req.NoCache {
+		return false, nil
+	}
+	n := len(r.cfg.History)
+	for _, ref := range r.e.req.CacheFrom {
+		from, err := r.e.b.cfg.Images.Get(ref)
+		if err != nil || len(from.Config.History) <= n || !sameSteps(from, r.cfg, r.img.Layers) || from.Config.History[n].CreatedBy != text {
+			continue // also one that is not here: cache is a hint
+		}
+		step := from.Config.History[n]
+		layers := len(r.img.Layers)
+		if !step.EmptyLayer {
+			layers++
+		}
+		if layers > len(from.Layers) {
+			continue
+		}
+		sp := cloneSpec(r.cfg)
+		sp.Created, sp.History = step.Created, append(sp.History, step)
+		from.Layers = from.Layers[:layers]
+		img, err := r.e.b.cfg.Images.Put(ctx, image.PutOptions{Base: from, Config: sp, Parent: r.img.ID, Cache: true})
+		if err != nil {
+			return false, err
+		}
+		r.img, r.cfg = img, cloneSpec(img.Config)
+		r.tell(Event{Kind: Cached, Image: img.ID})
+		return true, r.e.b.remember(key, img.ID)
+	}
+	return false, nil
+}
+
+// sameSteps says whether an image began with the n steps and the layers that lead to here.
+func sameSteps(from image.Image, cfg image.Spec, layers []digest.Digest) bool {
+	if len(layers) > len(from.Layers) || !slices.Equal(from.Layers[:len(layers)], layers) {
+		return false
+	}
+	for i, h := range cfg.History {
+		if other := from.Config.History[i]; other.CreatedBy != h.CreatedBy || other.EmptyLayer != h.EmptyLayer {
+			return false
+		}
+	}
 	return true
 }
 

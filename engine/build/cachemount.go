@@ -41,6 +41,8 @@ type cacheUsers struct {
 	users   map[string]int
 	locked  map[string]bool
 	changed chan struct{} // closed and made anew when somebody leaves
+
+	opening sync.Mutex // held while a folder is made or its record is written: sharers come at once
 }
 
 func newCacheUsers() *cacheUsers {
@@ -168,6 +170,8 @@ func (ms *runMounts) caches(ctx context.Context) error {
 
 // openCache answers a cache's folder, and makes it as its first user wants it.
 func (b *Builder) openCache(key, id string, w *mountWant) (string, error) {
+	b.caches.opening.Lock()
+	defer b.caches.opening.Unlock()
 	dir := filepath.Join(b.cfg.Dir, mountsDir, key)
 	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "cache.json")
 	var rec mountRecord

@@ -182,7 +182,7 @@ func (c copying) digest(sources []picked) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func contentName(digest string) string { return "files:" + digest[:12] }
+func contentName(digest string) string { return "files:" + digest[:32] }
 
 func (c copying) apply(ctx context.Context, root *inroot.Dir, sources []picked, dest string, o ownership) error {
 	intoDir := endsInDir(c.sd.DestPath)

@@ -111,6 +111,9 @@ func (r *stageRun) metadata(ctx context.Context, text string) error {
 	if r.cached(key) {
 		return nil
 	}
+	if done, err := r.fromCacheImage(ctx, key, text); done || err != nil {
+		return err
+	}
 	now := r.e.now()
 	sp := cloneSpec(r.cfg)
 	sp.Created = &now
@@ -126,6 +129,9 @@ func (r *stageRun) metadata(ctx context.Context, text string) error {
 func (r *stageRun) filesystem(ctx context.Context, key, text string, files image.InitFiles, change func(snapKey, root string) error) error {
 	if r.cached(key) {
 		return nil
+	}
+	if done, err := r.fromCacheImage(ctx, key, text); done || err != nil {
+		return err
 	}
 	store := r.e.b.cfg.Images
 	snap := r.e.nextKey()

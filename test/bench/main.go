@@ -90,6 +90,9 @@ func run(rounds int, idle time.Duration) (err error) {
 		once = append(once, d)
 	}
 	print("knarr run --rm of a static true", median(once), "aim 50 ms")
+	if err := b.builds(rounds); err != nil {
+		return err
+	}
 
 	var rollout []time.Duration
 	for n := range rounds {

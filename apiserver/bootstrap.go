@@ -272,3 +272,8 @@ func (s *Server) port() int32 {
 	}
 	return int32(n)
 }
+
+// silent is where the events of the server's own controller go: its conditions say all.
+type silent struct{}
+
+func (silent) Event(kinds.Object, string, string, string) {}

@@ -11,14 +11,17 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
+	"github.com/knarr/knarr/apiserver/openapi"
 	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/kinds"
+	"github.com/knarr/knarr/state/cache"
 )
 
 // discovery is what the server says it serves, made once from the kinds.
@@ -41,6 +44,41 @@ var podVerbs = map[string]metav1.Verbs{
 
 // proxyVerbs are all methods: a proxied request means what its backend makes of it.
 var proxyVerbs = metav1.Verbs{"create", "delete", "get", "patch", "update"}
+
+// described is what the server says of the kinds it serves; it is made anew when the kinds change and somebody asks.
+type described struct {
+	fixed http.Handler // configured: serves /openapi/ whatever the kinds are
+
+	mu   sync.Mutex // guards the rest
+	last *description
+	docs *openapi.Docs
+}
+
+// description is of one set of kinds.
+type description struct {
+	kinds     *cache.Kinds
+	discovery *discovery
+	openapi   http.Handler
+}
+
+func newDescribed(fixed http.Handler) *described {
+	return &described{fixed: fixed, docs: openapi.New(kinds.All, kinds.Virtual)}
+}
+
+func (d *described) of(k *cache.Kinds) *description {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last != nil && d.last.kinds == k {
+		return d.last
+	}
+	custom := k.Custom()
+	d.docs = d.docs.With(custom)
+	d.last = &description{kinds: k, discovery: newDiscovery(kinds.All, kinds.Virtual, custom), openapi: d.docs}
+	if d.fixed != nil {
+		d.last.openapi = d.fixed
+	}
+	return d.last
+}
 
 func newDiscovery(lists ...[]*kinds.Type) *discovery {
 	d := &discovery{byVersion: map[schema.GroupVersion][]metav1.APIResource{}}

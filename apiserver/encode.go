@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +69,13 @@ func (c encoder) whole(e *cache.Entry) ([]byte, error) {
 	return cache.Envelope(c.kind().GroupVersion().String(), c.kind().Kind, b)
 }
 
+func (c encoder) listKind() string {
+	if c.t.Custom != nil && !c.partial() {
+		return c.t.Custom.ListKind
+	}
+	return c.kind().Kind + "List"
+}
+
 // kind is what each object says it is.
 func (c encoder) kind() schema.GroupVersionKind {
 	if c.partial() {
@@ -80,6 +88,12 @@ func partialOf(o kinds.Object) *metav1.PartialObjectMetadata {
 	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: partialKind.GroupVersion().String(), Kind: partialKind.Kind}}
 	if has, ok := o.(metav1.ObjectMetaAccessor); ok {
 		if m, ok := has.GetObjectMeta().(*metav1.ObjectMeta); ok {
+			p.ObjectMeta = *m
+		}
+	}
+	if c, ok := o.(*kinds.Custom); ok {
+		// What is no metadata was refused, or dropped when it was read.
+		if m, _, err := objectmeta.GetObjectMeta(c.Object, true); err == nil && m != nil {
 			p.ObjectMeta = *m
 		}
 	}
@@ -97,7 +111,7 @@ func (c encoder) list(l *rest.List) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind.Kind+"List", kind.GroupVersion().String(), meta)
+	head := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, c.listKind(), kind.GroupVersion().String(), meta)
 	prefix := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, kind.Kind, kind.GroupVersion().String())
 	parts := make([][]byte, 0, 2*len(l.Entries)+2)
 	parts = append(parts, head)

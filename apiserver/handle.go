@@ -5,9 +5,11 @@
 package apiserver
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,9 +37,12 @@ type call struct {
 // serveResource does what an authorised request for objects asks.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, rt route, user auth.User) error {
 	c := call{route: rt, user: user}
-	c.t, c.v = kinds.FindResource(rt.gvr)
-	if c.t == nil {
-		return unknownResource()
+	var err error
+	if c.t, c.v, err = s.find(r.Context(), rt.gvr); err != nil {
+		return err
+	}
+	if c.t.Custom != nil && c.t.Custom.Warning != "" {
+		warner(w)(c.t.Custom.Warning)
 	}
 	if handler, ok := s.connect(c); ok {
 		return handler(w, r, c)
@@ -51,6 +56,26 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, rt route,
 		return s.serveDeleteCollection(w, r, c)
 	}
 	return apierrors.NewMethodNotSupported(rt.gvr.GroupResource(), rt.verb)
+}
+
+// find is the kind that a URL names. One that is not known may have been defined a moment ago: what the client knows the
+// store has, and the cache soon.
+func (s *Server) find(ctx context.Context, gvr schema.GroupVersionResource) (*kinds.Type, *kinds.Version, error) {
+	if t, v := s.cache.Snapshot().Kinds().FindResource(gvr); t != nil {
+		return t, v, nil
+	}
+	if !strings.Contains(gvr.Group, ".") {
+		return nil, nil, unknownResource()
+	}
+	now, err := s.newest(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, v := now.Kinds().FindResource(gvr)
+	if t == nil {
+		return nil, nil, unknownResource()
+	}
+	return t, v, nil
 }
 
 func unknownResource() error {
@@ -98,7 +123,7 @@ func (s *Server) serveList(w http.ResponseWriter, r *http.Request, c call) error
 	if err != nil {
 		return err
 	}
-	m, err := acceptable(r)
+	m, err := acceptableFor(r, c.t)
 	if err != nil {
 		return err
 	}
@@ -334,7 +359,7 @@ func (s *Server) sendAnswer(w http.ResponseWriter, r *http.Request, c call, a re
 		code = http.StatusCreated
 	}
 	obj, ok := a.Object.(kinds.Object)
-	if !ok || kinds.Of(obj) != c.t || c.t.Virtual {
+	if !ok || c.t.Virtual || kinds.Of(obj) == nil || kinds.Of(obj).Prefix() != c.t.Prefix() {
 		return sendObject(w, r, code, a.Object)
 	}
 	if a.Deleted && c.verb == "delete" && !slices.Contains(returnsDeleted, c.t.Plural) {
@@ -347,7 +372,7 @@ func (s *Server) sendAnswer(w http.ResponseWriter, r *http.Request, c call, a re
 	if e == nil {
 		e = &cache.Entry{Type: c.t, Object: obj}
 	}
-	m, err := acceptable(r)
+	m, err := acceptableFor(r, c.t)
 	if err != nil {
 		return err
 	}
@@ -403,7 +428,7 @@ func (s *Server) serveDeleteCollection(w http.ResponseWriter, r *http.Request, c
 	if err != nil {
 		return err
 	}
-	m, err := acceptable(r)
+	m, err := acceptableFor(r, c.t)
 	if err != nil {
 		return err
 	}

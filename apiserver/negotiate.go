@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/knarr/knarr/apiserver/rest"
+	"github.com/knarr/knarr/kinds"
 )
 
 // media is the form in which a client wants an answer.
@@ -21,13 +22,20 @@ type media struct {
 }
 
 // acceptable reads the Accept header: the first form that is served wins, as clients list them by preference.
-func acceptable(r *http.Request) (media, error) {
+func acceptable(r *http.Request) (media, error) { return acceptableFor(r, nil) }
+
+// acceptableFor is acceptable for objects of a kind: those of a kind defined at runtime have no protobuf form, but their
+// metadata has.
+func acceptableFor(r *http.Request, t *kinds.Type) (media, error) {
 	header := r.Header.Get("Accept")
 	if header == "" {
 		header = "*/*"
 	}
 	for _, clause := range strings.Split(header, ",") {
 		if m, ok := served(clause); ok {
+			if t != nil && t.Custom != nil && m.format == rest.Protobuf && m.as == "" {
+				continue
+			}
 			m.pretty = m.format == rest.JSON && pretty(r)
 			return m, nil
 		}

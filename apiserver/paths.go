@@ -48,11 +48,17 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, u auth.User) 
 			}
 		}
 	}
+	// Kinds may have been defined a moment ago: what the client knows the store has, and the cache soon.
+	now, err := s.newest(r.Context())
+	if err != nil {
+		return err
+	}
+	of := s.described.of(now.Kinds())
 	if strings.HasPrefix(r.URL.Path, "/openapi/") {
-		s.cfg.OpenAPI.ServeHTTP(w, r)
+		of.openapi.ServeHTTP(w, r)
 		return nil
 	}
-	if ok, err := s.discovery.serve(w, r, r.Host); ok {
+	if ok, err := of.discovery.serve(w, r, r.Host); ok {
 		return err
 	}
 	return unknownResource()
@@ -60,7 +66,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, u auth.User) 
 
 func (s *Server) rootPaths() []string {
 	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis"}
-	for _, g := range s.discovery.groups {
+	for _, g := range s.described.of(s.cache.Snapshot().Kinds()).discovery.groups {
 		paths = append(paths, "/apis/"+g.Name)
 		for _, v := range g.Versions {
 			paths = append(paths, "/apis/"+v.GroupVersion)

@@ -36,13 +36,14 @@ import (
 
 	"github.com/knarr/knarr/apiserver/admission"
 	"github.com/knarr/knarr/apiserver/auth"
-	"github.com/knarr/knarr/apiserver/openapi"
+	"github.com/knarr/knarr/apiserver/crd"
 	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/apiserver/webhook"
 	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/events"
+	"github.com/knarr/knarr/state/reconcile"
 	"github.com/knarr/knarr/state/store"
 )
 
@@ -95,7 +96,7 @@ type Server struct {
 	core      *rest.Core
 	authn     *auth.Authenticator
 	authz     *auth.Authorizer
-	discovery *discovery
+	described *described
 	metrics   *metrics
 	flight    *flight
 	events    *events.Sink
@@ -121,7 +122,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
-	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, log), kinds.All, cache.Options{}, log)
+	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, crd.Definer(nil), log), kinds.All, cache.Options{}, log)
 	s.authz = &auth.Authorizer{State: s.cache}
 	if err := s.openAuth(cfg); err != nil {
 		return nil, err
@@ -136,10 +137,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		}), Tokens: authority, Now: now,
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
-	if s.cfg.OpenAPI == nil {
-		s.cfg.OpenAPI = openapi.New(kinds.All, kinds.Virtual)
-	}
-	s.discovery = newDiscovery(kinds.All, kinds.Virtual)
+	s.described = newDescribed(cfg.OpenAPI)
 	s.metrics = newMetrics(s.cache)
 	s.flight = newFlight()
 	return s, nil
@@ -233,6 +231,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.upkeep(running) })
 	g.Go(func() error { return s.events.Run(running) })
+	// Definitions are the server's own: without their names and conditions it serves nothing of what they define.
+	g.Go(func() error {
+		quiet := func(string) reconcile.Recorder { return silent{} }
+		return reconcile.New(s.cache, s.As(self()), quiet, reconcile.Options{}, s.log, crd.Controller()).Run(running)
+	})
 	err = g.Wait()
 	if ctx.Err() != nil {
 		return nil

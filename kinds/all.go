@@ -70,6 +70,8 @@ var All = []*Type{
 	VolumeAttachment.Type(),
 	VolumeAttributesClass.Type(),
 	StorageVersionMigration.Type(),
+	CustomResourceDefinition.Type(),
+	APIService.Type(),
 }
 
 // Virtual lists the kinds that have a resource of their own but are answered, never stored: only Create makes sense.

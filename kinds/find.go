@@ -22,6 +22,9 @@ func For[T any]() *Type {
 
 // Of is the type of a hub object, or nil.
 func Of(o Object) *Type {
+	if c, ok := o.(*Custom); ok {
+		return c.Type
+	}
 	if v := reflect.TypeOf(o); v != nil && v.Kind() == reflect.Pointer {
 		return tables().byGo[v.Elem()]
 	}

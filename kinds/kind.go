@@ -47,6 +47,8 @@ type Kind[T any] struct {
 	Validate func(*T) field.ErrorList
 	// ValidateUpdate lists every forbidden change; Validate has run on new already.
 	ValidateUpdate func(new, old *T) field.ErrorList
+	// WholeUpdate: ValidateUpdate judges all of new, and Validate is not asked about updates.
+	WholeUpdate bool
 	// ValidateStatus lists the faults of a write to the status subresource; nil accepts.
 	ValidateStatus func(new, old *T) field.ErrorList
 
@@ -71,6 +73,8 @@ type Kind[T any] struct {
 	// kinds; a Pod's QoS class, a Secret's stringData are the kind's own).
 	BeforeCreate func(*T)
 	BeforeUpdate func(new, old *T)
+	// BeforeDelete settles what the end of an object has to wait for, when its deletion is first asked for: finalizers.
+	BeforeDelete func(*T)
 	// Grace is how many seconds a deletion waits for the owner of the object to finish it; nil: delete at once.
 	// requested is what the client asked for, nil for the kind's default.
 	Grace func(obj *T, requested *int64) int64

@@ -61,9 +61,11 @@ import (
 	storagev1beta1 "k8s.io/api/storage/v1beta1"
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	storagemigrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/knarr/knarr/kinds/settings"
 )
@@ -82,6 +84,8 @@ var scheme = sync.OnceValue(func() *runtime.Scheme {
 		admissionregistrationv1beta1.AddToScheme,
 		admissionregistrationv1alpha1.AddToScheme,
 		apidiscoveryv2.AddToScheme,
+		apiextensionsv1.AddToScheme,
+		apiregistrationv1.AddToScheme,
 		appsv1.AddToScheme,
 		appsv1beta1.AddToScheme,
 		appsv1beta2.AddToScheme,

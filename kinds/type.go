@@ -3,6 +3,7 @@
 package kinds
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -39,6 +40,7 @@ type Type struct {
 	ValidateName   func(name string, prefix bool) []string
 	BeforeCreate   func(Object)
 	BeforeUpdate   func(new, old Object)
+	BeforeDelete   func(Object)
 	// CopyStatus makes dst's status src's (shared, not copied): the two halves of the status subresource. It does nothing
 	// for a kind without a status field.
 	CopyStatus func(dst, src Object)
@@ -49,9 +51,11 @@ type Type struct {
 	Grace        func(obj Object, requested *int64) int64 // nil: delete at once
 	Columns      []Column[Object]
 	Scale        *Scale[Object] // nil: no scale subresource
+	WholeUpdate  bool           // ValidateUpdate judges all of the new object: Validate is for creations
+	Custom       *CustomType    // set when the kind was defined at runtime: its objects are *Custom
 
-	goType  reflect.Type
-	storage string
+	goType reflect.Type
+	prefix string
 }
 
 // Resource is the group, version and plural: what a URL names.
@@ -61,7 +65,10 @@ func (t *Type) Resource() schema.GroupVersionResource {
 
 // Prefix is the folder in the store that holds the kind's objects, and nothing else, with the slash at its end:
 // /registry/pods/, /registry/minions/.
-func (t *Type) Prefix() string { return "/registry/" + t.storage + "/" }
+func (t *Type) Prefix() string { return t.prefix }
+
+// Place sets Prefix: for Types that are not made from a Kind.
+func (t *Type) Place(storage string) { t.prefix = "/registry/" + storage + "/" }
 
 // Key is where an object is stored, laid out as Kubernetes does: /registry/pods/default/web, /registry/minions/a,
 // /registry/services/specs/default/web. Group is not part of it, again as there.
@@ -99,18 +106,18 @@ func (k Kind[T]) Type() *Type {
 		ValidateName:   k.ValidateName,
 		BeforeCreate:   eraseCreate(k),
 		BeforeUpdate:   func(Object, Object) {},
+		BeforeDelete:   erase(k.BeforeDelete),
 		CopyStatus:     copyStatus[T],
 		SpecEqual:      specEqual[T],
 		Fields:         eraseFields(k.Fields),
 		Columns:        eraseColumns(k.Columns),
-		Served:         []Version{hubVersion(gvk, func() Object { return any(new(T)).(Object) })},
+		Served:         []Version{HubVersion(gvk, func() Object { return any(new(T)).(Object) })},
 
-		goType:  reflect.TypeFor[T](),
-		storage: k.Storage,
+		WholeUpdate: k.WholeUpdate,
+
+		goType: reflect.TypeFor[T](),
 	}
-	if t.storage == "" {
-		t.storage = t.Plural
-	}
+	t.Place(cmp.Or(k.Storage, k.Plural))
 	if t.ValidateName == nil {
 		t.ValidateName = validation.NameIsDNSSubdomain
 	}

@@ -65,7 +65,8 @@ type Version struct {
 	alike [2]reflect.Type
 }
 
-func hubVersion(gvk schema.GroupVersionKind, make func() Object) Version {
+// HubVersion is the version that is the hub itself.
+func HubVersion(gvk schema.GroupVersionKind, make func() Object) Version {
 	same := func(o Object) Object { return o }
 	return Version{GroupVersionKind: gvk, New: make, NewList: func() runtime.Object { return newList(gvk) }, ToHub: same, FromHub: same, Default: func(Object) {}, Hub: true}
 }

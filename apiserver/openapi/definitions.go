@@ -29,6 +29,7 @@ type (
 type definitions struct {
 	out     spec.Definitions
 	markers markers
+	defined []*kinds.Type // at runtime
 }
 
 func newDefinitions() *definitions {
@@ -47,6 +48,9 @@ func (d *definitions) ref(t reflect.Type) spec.Schema {
 
 // kind points to the schema of a kind in the scheme.
 func (d *definitions) kind(gvk schema.GroupVersionKind) spec.Schema {
+	if ref, ok := d.custom(gvk); ok {
+		return ref
+	}
 	o, err := kinds.Scheme().New(gvk)
 	if err != nil {
 		panic("openapi: " + err.Error()) // every kind served is in the scheme: a test goes through them

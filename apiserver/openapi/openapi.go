@@ -17,6 +17,7 @@
 //	paths.go        kinds to operations
 //	subresources.go the parts and orders below an object
 //	markers.go      the facts from comments
+//	custom.go       kinds defined at runtime
 package openapi
 
 import (
@@ -42,7 +43,8 @@ import (
 
 // Docs are the documents of one API. Safe for concurrent use.
 type Docs struct {
-	types []*kinds.Type
+	program []*kinds.Type // of the program itself
+	types   []*kinds.Type // those, and those defined at runtime
 
 	mu    sync.Mutex // guards the rest; held while a document is built, so that it is built once
 	built map[string]*document
@@ -56,7 +58,8 @@ type document struct {
 
 // New is for the API that serves the types of these lists (kinds.All, kinds.Virtual); nothing is built until it is asked for.
 func New(lists ...[]*kinds.Type) *Docs {
-	return &Docs{types: slices.Concat(lists...), built: map[string]*document{}}
+	all := slices.Concat(lists...)
+	return &Docs{program: all, types: all, built: map[string]*document{}}
 }
 
 // groupVersions are all those served, in the order of the types.
@@ -135,6 +138,9 @@ func (d *Docs) v3(gv schema.GroupVersion, protobuf bool) (*document, error) {
 	make := func() ([]byte, error) {
 		doc := openapiconv.ConvertV2ToV3(d.swagger(func(g schema.GroupVersion) bool { return g == gv }))
 		widen(doc.Components.Schemas)
+		if err := whole(d.of(gv), doc.Components.Schemas); err != nil {
+			return nil, err
+		}
 		return json.Marshal(doc)
 	}
 	if !protobuf {
@@ -173,6 +179,11 @@ func widen(schemas map[string]*spec.Schema) {
 // swagger is the tree of those groups and versions that want picks.
 func (d *Docs) swagger(want func(schema.GroupVersion) bool) *spec.Swagger {
 	defs := newDefinitions()
+	for _, t := range d.types {
+		if t.Custom != nil {
+			defs.defined = append(defs.defined, t)
+		}
+	}
 	paths := &paths{defs: defs, out: map[string]spec.PathItem{}}
 	for _, t := range d.types {
 		for i := range t.Served {

@@ -32,9 +32,11 @@ type resource struct {
 }
 
 var (
-	objectTypes = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
-	listTypes   = append(append([]string{}, objectTypes...), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-	patchTypes  = []string{
+	objectTypes      = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+	listTypes        = append(append([]string{}, objectTypes...), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+	customPatchTypes = []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
+
+	patchTypes = []string{
 		"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
 		"application/apply-patch+yaml",
 	}
@@ -198,6 +200,9 @@ var (
 func (p *paths) list(r resource, id string) *spec.Operation {
 	list := r.v.GroupVersionKind
 	list.Kind += "List"
+	if r.t.Custom != nil {
+		list.Kind = r.t.Custom.ListKind
+	}
 	op := p.operation(r, id, "list", "list or watch objects of kind "+r.v.Kind, r.v.GroupVersionKind, p.answers(list, http.StatusOK))
 	op.Produces = listTypes
 	op.Parameters = query(metav1.ListOptions{}.SwaggerDoc(), listParams...)
@@ -227,6 +232,9 @@ func (p *paths) replace(r resource, gvk schema.GroupVersionKind, sub string) *sp
 func (p *paths) patch(r resource, gvk schema.GroupVersionKind, sub string) *spec.Operation {
 	op := p.operation(r, r.name("patch", sub), "patch", "partially update "+r.about(sub), gvk, p.answers(gvk, http.StatusOK, http.StatusCreated))
 	op.Consumes = patchTypes
+	if r.t.Custom != nil {
+		op.Consumes = customPatchTypes
+	}
 	patch := p.defs.raw("io.k8s.apimachinery.pkg.apis.meta.v1.Patch", metav1.Patch{}.SwaggerDoc()[""])
 	op.Parameters = append([]spec.Parameter{body(patch, true)}, query(metav1.PatchOptions{}.SwaggerDoc(), append([]string{"force"}, writeParams...)...)...)
 	return op

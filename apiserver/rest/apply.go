@@ -34,7 +34,10 @@ type applier struct {
 
 // FieldManager keeps the book of who set which field, metadata.managedFields. It is kept from the first server-side apply
 // of an object on: before that there is nobody to tell apart, and the book would double the size of every object.
-func (a *appliers) get(t *kinds.Type, v *kinds.Version, subresource string) (*managedfields.FieldManager, error) {
+func (a *appliers) get(ctx context.Context, t *kinds.Type, v *kinds.Version, subresource string) (fieldManager, error) {
+	if t.Custom != nil {
+		return customManager(ctx, t, subresource)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	key := applier{v.GroupVersionKind, subresource}
@@ -62,7 +65,7 @@ func (c *Core) apply(ctx context.Context, r *Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	m, err := c.appliers.get(r.Type, r.Version, r.Subresource)
+	m, err := c.appliers.get(ctx, r.Type, r.Version, r.Subresource)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -83,7 +86,7 @@ func (c *Core) apply(ctx context.Context, r *Request) (Answer, error) {
 	return c.applyNew(ctx, r, m, intent)
 }
 
-func (c *Core) applyNew(ctx context.Context, r *Request, m *managedfields.FieldManager, intent *unstructured.Unstructured) (Answer, error) {
+func (c *Core) applyNew(ctx context.Context, r *Request, m fieldManager, intent *unstructured.Unstructured) (Answer, error) {
 	empty := r.Version.New()
 	empty.GetObjectKind().SetGroupVersionKind(r.Version.GroupVersionKind)
 	empty.SetName(r.Name)
@@ -134,7 +137,7 @@ func appliedObject(r *Request) (*unstructured.Unstructured, error) {
 }
 
 // track keeps the book on an ordinary write to an object that has one.
-func (c *Core) track(r *Request, old, obj kinds.Object) error {
+func (c *Core) track(ctx context.Context, r *Request, old, obj kinds.Object) error {
 	if r.Verb == Apply {
 		return nil // Apply has written it
 	}
@@ -142,7 +145,7 @@ func (c *Core) track(r *Request, old, obj kinds.Object) error {
 		obj.SetManagedFields(nil)
 		return nil
 	}
-	m, err := c.appliers.get(r.Type, r.Version, r.Subresource)
+	m, err := c.appliers.get(ctx, r.Type, r.Version, r.Subresource)
 	if err != nil {
 		return err
 	}

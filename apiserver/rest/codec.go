@@ -63,6 +63,9 @@ func serializer(f Format, strict bool) runtime.Serializer {
 
 // DecodeHub reads a body that must be of one version of a kind, and converts it to the hub.
 func DecodeHub(data []byte, f Format, v *kinds.Version, validation string, warn func(string)) (kinds.Object, error) {
+	if c, ok := v.New().(*kinds.Custom); ok {
+		return decodeCustom(data, f, c.Type, validation, warn)
+	}
 	obj, gvk, err := Decode(data, f, v.GroupVersionKind, validation, warn)
 	if err != nil {
 		return nil, err

@@ -69,9 +69,13 @@ func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 	if err := c.Steps.Validate(ctx, adm); err != nil {
 		return Answer{}, err
 	}
+	defined, err := c.definedStill(ctx, r)
+	if err != nil {
+		return Answer{}, err
+	}
 	w := write{
 		key: r.Type.Key(obj.GetNamespace(), obj.GetName()), kind: r.Type,
-		demand: adm.Required(), also: adm.Alsos(), next: obj,
+		demand: append(adm.Required(), defined...), also: adm.Alsos(), next: obj,
 	}
 	if r.DryRun {
 		_, exists, err := c.Find(ctx, r.Type, obj.GetNamespace(), obj.GetName())
@@ -80,7 +84,11 @@ func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 		}
 		return Answer{Object: obj, Created: true}, err
 	}
-	if w.value, err = cache.Encode(r.Type, obj); err != nil {
+	stored, err := toStore(ctx, obj)
+	if err != nil {
+		return Answer{}, err
+	}
+	if w.value, err = cache.Encode(r.Type, stored); err != nil {
 		return Answer{}, err
 	}
 	rev, err := c.put(ctx, &w)

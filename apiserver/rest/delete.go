@@ -53,7 +53,10 @@ func (c *Core) delete(ctx context.Context, r *Request) (Answer, error) {
 //	marked       gone if grace is 0; a shorter grace replaces the longer
 func (c *Core) dying(r *Request, old kinds.Object) kinds.Object {
 	next := copyOf(old)
-	next.SetFinalizers(finalizers(old.GetFinalizers(), r.Propagation))
+	if old.GetDeletionTimestamp() == nil {
+		r.Type.BeforeDelete(next)
+	}
+	next.SetFinalizers(finalizers(next.GetFinalizers(), r.Propagation))
 	held := len(next.GetFinalizers()) > 0
 	if ns, ok := old.(*corev1.Namespace); ok {
 		held = held || len(ns.Spec.Finalizers) > 0

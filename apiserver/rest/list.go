@@ -77,7 +77,13 @@ func (c *Core) List(ctx context.Context, t *kinds.Type, namespace string, o List
 	if exact && s.Revision() != rev {
 		return c.past(ctx, t, namespace, "", rev, o)
 	}
-	return c.present(s, t, namespace, o), nil
+	return c.shown(ctx, t, c.present(s, t, namespace, o))
+}
+
+// shown is a list in the version that was asked for.
+func (c *Core) shown(ctx context.Context, t *kinds.Type, l *List) (_ *List, err error) {
+	l.Entries, err = c.InVersion(ctx, t, l.Entries...)
+	return l, err
 }
 
 // waitFuture waits a little for a revision that has not been seen: it may be on its way, or of another cluster.
@@ -219,12 +225,12 @@ func (c *Core) past(ctx context.Context, t *kinds.Type, namespace, from string, 
 			if o.Limit > 0 && int64(len(l.Entries)) == o.Limit {
 				last := l.Entries[len(l.Entries)-1].Object
 				l.Continue = token{rev, last.GetNamespace(), last.GetName()}.encode()
-				return l, nil
+				return c.shown(ctx, t, l)
 			}
 			l.Entries = append(l.Entries, e)
 		}
 		if !page.More {
-			return l, nil
+			return c.shown(ctx, t, l)
 		}
 		from = page.KVs[len(page.KVs)-1].Key + "\x00"
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -41,6 +42,9 @@ func (c *Core) patch(ctx context.Context, r *Request) (Answer, error) {
 }
 
 func checkPatch(r *Request) error {
+	if r.Type.Custom != nil && r.PatchType == types.StrategicMergePatchType {
+		return unknownPatch(types.JSONPatchType, types.MergePatchType, types.ApplyPatchType)
+	}
 	if r.PatchType != types.JSONPatchType {
 		return nil
 	}
@@ -87,14 +91,21 @@ func patchJSON(before, patch []byte, how types.PatchType, shape any) (after []by
 			after, err = strategicpatch.StrategicMergePatch(before, patch, shape)
 		}
 	default:
-		return nil, apierrors.NewGenericServerResponse(415, "patch", noResource, "", fmt.Sprintf(
-			"the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s",
-			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyPatchType), 0, true)
+		return nil, unknownPatch(types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyPatchType)
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return after, nil
+}
+
+func unknownPatch(known ...types.PatchType) error {
+	var list []string
+	for _, k := range known {
+		list = append(list, string(k))
+	}
+	return apierrors.NewGenericServerResponse(415, "patch", noResource, "",
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(list, ", "), 0, true)
 }
 
 func object(patch []byte) error {

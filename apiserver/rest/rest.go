@@ -104,6 +104,9 @@ func (c *Core) do(ctx context.Context, r *Request) (Answer, error) {
 	switch r.Verb {
 	case client.Get:
 		e, err := c.get(ctx, r)
+		if err == nil {
+			e, err = c.inVersion(ctx, r.Type, e)
+		}
 		if err != nil {
 			return Answer{}, err
 		}

@@ -64,7 +64,7 @@ func (c *Core) replace(ctx context.Context, r *Request, old *cache.Entry, obj ki
 	if err := c.Steps.Validate(ctx, adm); err != nil {
 		return decision{}, err
 	}
-	if err := c.track(r, old.Object, obj); err != nil {
+	if err := c.track(ctx, r, old.Object, obj); err != nil {
 		return decision{}, err
 	}
 	d.next, d.demand, d.also = obj, adm.Required(), adm.Alsos()
@@ -81,7 +81,11 @@ func (c *Core) updateFaults(r *Request, obj, old kinds.Object) field.ErrorList {
 	if r.Subresource == "status" {
 		return append(list, r.Type.ValidateStatus(obj, old)...)
 	}
-	list = append(list, c.faults(r, obj)...)
+	if r.Type.WholeUpdate {
+		list = append(list, validation.ValidateObjectMetaAccessor(obj, !r.Type.Cluster, r.Type.ValidateName, meta)...)
+	} else {
+		list = append(list, c.faults(r, obj)...)
+	}
 	if obj.GetDeletionTimestamp() != nil {
 		list = append(list, validation.ValidateNoNewFinalizers(obj.GetFinalizers(), old.GetFinalizers(), meta.Child("finalizers"))...)
 	}

@@ -63,6 +63,15 @@ func (c *Core) Watch(ctx context.Context, t *kinds.Type, namespace string, o Wat
 	}
 	f := newFilter(t, namespace, o.ListOptions)
 	return func(yield func(Event, error) bool) {
+		tell := yield
+		yield = func(ev Event, err error) bool {
+			if ev.Entry != nil && err == nil {
+				if ev.Entry, err = c.inVersion(ctx, t, ev.Entry); err != nil {
+					return tell(Event{}, Status(err)) && false
+				}
+			}
+			return tell(ev, err)
+		}
 		if initial && !initialEvents(s, t, namespace, f, o, yield) {
 			return
 		}

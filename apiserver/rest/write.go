@@ -42,7 +42,11 @@ func (c *Core) revise(ctx context.Context, r *Request, decide func(old *cache.En
 			}
 			old, fresh = e, true
 		}
-		d, err := decide(old)
+		view, err := c.inVersion(ctx, r.Type, old)
+		if err != nil {
+			return Answer{}, err
+		}
+		d, err := decide(view)
 		if (err != nil || d.keep) && !fresh {
 			if now, ok, err := c.Find(ctx, r.Type, r.Namespace, r.Name); err == nil && ok && now.Revision == old.Revision {
 				fresh = true
@@ -55,9 +59,9 @@ func (c *Core) revise(ctx context.Context, r *Request, decide func(old *cache.En
 			return Answer{}, err
 		}
 		if d.keep {
-			return Answer{Object: d.next, Entry: old}, nil
+			return Answer{Object: d.next, Entry: view}, nil
 		}
-		a, again, err := c.commit(ctx, r, old, d)
+		a, again, err := c.commit(ctx, r, old, view, d)
 		if err != nil || again == nil {
 			return a, err
 		}
@@ -66,19 +70,20 @@ func (c *Core) revise(ctx context.Context, r *Request, decide func(old *cache.En
 }
 
 // commit writes a decision about old. again is the object to decide about anew after a lost race.
-func (c *Core) commit(ctx context.Context, r *Request, old *cache.Entry, d decision) (a Answer, again *cache.Entry, err error) {
+// view is old in the version of the request.
+func (c *Core) commit(ctx context.Context, r *Request, old, view *cache.Entry, d decision) (a Answer, again *cache.Entry, err error) {
 	key := r.Type.Key(r.Namespace, r.Name)
 	w := write{key: key, kind: r.Type, revision: old.Revision, demand: d.demand, also: d.also, old: old.Object, next: d.next}
 	if d.next != nil {
-		if same, err := w.encode(old); err != nil {
+		if same, err := w.encode(ctx, old); err != nil {
 			return Answer{}, nil, err
 		} else if same {
-			return Answer{Object: old.Object, Entry: old}, nil, nil
+			return Answer{Object: view.Object, Entry: view}, nil, nil
 		}
 	}
 	if r.DryRun {
 		if d.next == nil {
-			return Answer{Object: old.Object, Deleted: true}, nil, nil
+			return Answer{Object: view.Object, Deleted: true}, nil, nil
 		}
 		d.next.SetResourceVersion(old.Object.GetResourceVersion())
 		return Answer{Object: d.next}, nil, nil
@@ -104,7 +109,7 @@ func (c *Core) commit(ctx context.Context, r *Request, old *cache.Entry, d decis
 		return Answer{}, nil, err
 	}
 	if d.next == nil {
-		last := copyOf(old.Object)
+		last := copyOf(view.Object)
 		last.SetResourceVersion(strconv.FormatInt(rev, 10))
 		return Answer{Object: last, Deleted: true}, nil, nil
 	}
@@ -124,8 +129,12 @@ type write struct {
 }
 
 // encode fills in value and reports whether it is what is stored already.
-func (w *write) encode(old *cache.Entry) (same bool, err error) {
-	if w.value, err = cache.Encode(w.kind, w.next); err != nil {
+func (w *write) encode(ctx context.Context, old *cache.Entry) (same bool, err error) {
+	stored, err := toStore(ctx, w.next)
+	if err != nil {
+		return false, err
+	}
+	if w.value, err = cache.Encode(w.kind, stored); err != nil {
 		return false, err
 	}
 	before, err := old.Encoded(storedForm, func() ([]byte, error) { return cache.Encode(w.kind, old.Object) })

@@ -37,11 +37,7 @@ type State struct {
 
 // Controller collects garbage.
 func Controller() reconcile.Controller {
-	var watches []reconcile.Watch
-	for _, t := range kinds.All {
-		watches = append(watches, reconcile.AnyIf(t, concerned, differ))
-	}
-	return reconcile.Define("garbage-collector-controller", watches, Observe, Decide)
+	return reconcile.Define("garbage-collector-controller", []reconcile.Watch{reconcile.Every(concerned, differ)}, Observe, Decide)
 }
 
 // differ: of an object that stays, only these parts matter.
@@ -115,7 +111,7 @@ func ownerType(s *cache.Snapshot, ref metav1.OwnerReference) (*kinds.Type, bool)
 // Observe gathers one object and what is known of its owners and dependents.
 func Observe(s *cache.Snapshot, k reconcile.Key, _ time.Time) (State, bool) {
 	resource, name, _ := strings.Cut(k.Name, "/")
-	t := kinds.FindName(resource)
+	t := s.Kinds().FindGroupResource(schema.ParseGroupResource(resource))
 	if t == nil {
 		return State{}, false
 	}

@@ -34,17 +34,15 @@ type State struct {
 
 // Controller empties namespaces.
 func Controller() reconcile.Controller {
-	watches := []reconcile.Watch{reconcile.Objects[corev1.Namespace]()}
-	for _, t := range kinds.All {
-		if !t.Cluster {
-			watches = append(watches, reconcile.Any(t, inDeleted))
-		}
-	}
+	watches := []reconcile.Watch{reconcile.Objects[corev1.Namespace](), reconcile.Every(inDeleted, nil)}
 	return reconcile.Define("namespace-controller", watches, Observe, Decide)
 }
 
 // inDeleted: an object matters only when its namespace is on its way out.
 func inDeleted(s *cache.Snapshot, o kinds.Object) []reconcile.Key {
+	if o.GetNamespace() == "" {
+		return nil
+	}
 	ns, ok := cache.Get[corev1.Namespace](s, "", o.GetNamespace())
 	if !ok || ns.DeletionTimestamp == nil {
 		return nil

@@ -31,17 +31,18 @@ type State struct {
 
 // Controller counts.
 func Controller() reconcile.Controller {
-	watches := []reconcile.Watch{reconcile.Objects[corev1.ResourceQuota]()}
-	for _, t := range kinds.All {
-		if t.Cluster || t.Virtual || t == kinds.For[corev1.ResourceQuota]() || t == kinds.For[corev1.Event]() {
-			continue
-		}
-		watches = append(watches, reconcile.AnyIf(t, quotasOf, changesUse))
-	}
+	watches := []reconcile.Watch{reconcile.Objects[corev1.ResourceQuota](), reconcile.Every(quotasOf, changesUse)}
 	return reconcile.Define("resourcequota-controller", watches, Observe, Decide)
 }
 
 func quotasOf(s *cache.Snapshot, o kinds.Object) (keys []reconcile.Key) {
+	switch o.(type) {
+	case *corev1.ResourceQuota, *corev1.Event:
+		return nil
+	}
+	if o.GetNamespace() == "" {
+		return nil
+	}
 	for q := range cache.List[corev1.ResourceQuota](s, o.GetNamespace()) {
 		keys = append(keys, reconcile.Key{Namespace: q.Namespace, Name: q.Name})
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/tidwall/btree"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/knarr/knarr/kinds"
@@ -15,7 +16,8 @@ import (
 
 // apply makes the next snapshot from a batch and tells the watches. Only the source's goroutine calls it.
 func (c *Cache) apply(b Batch) {
-	e := edit{cache: c, s: c.now.Load().copy(), copied: map[any]bool{}}
+	e := edit{cache: c, s: c.now.Load().copy(), at: b.Revision, copied: map[any]bool{}}
+	e.define(&b)
 	first := e.first(b)
 	back := b.Reset && !first && b.Revision < e.reached(b)
 	if b.Reset && !first {
@@ -26,15 +28,17 @@ func (c *Cache) apply(b Batch) {
 		e.update(&b.Updates[i])
 	}
 	if b.Reset {
-		e.removeAbsent(b)
+		e.removeAbsent(b, e.s.Types())
+	} else if len(b.Define) > 0 {
+		e.removeAbsent(b, e.redefined)
 	}
 	e.reach(b)
 	if first || back {
 		// A first reading is no change, and a store that went back in time has no history we know.
 		c.now.Store(e.s)
-		for n, t := range e.s.tables.types {
+		for _, t := range e.s.Types() {
 			if b.Type == nil || b.Type == t {
-				c.history.forget(n, b.Revision)
+				c.history.forget(e.s.held.number[t.Prefix()], b.Revision)
 			}
 		}
 		c.history.publish(nil, e.s)
@@ -51,8 +55,40 @@ func (c *Cache) apply(b Batch) {
 type edit struct {
 	cache   *Cache
 	s       *Snapshot
+	at      int64        // the batch's revision
 	copied  map[any]bool // the trees that belong to s alone
 	changes []numbered
+
+	redefined []*kinds.Type // whose objects are read anew
+	ended     []*kinds.Type // that are no kinds any more
+	numbers   []int         // of both
+}
+
+// define makes the kinds of the batch those of the snapshot.
+func (e *edit) define(b *Batch) {
+	if len(b.Define) == 0 {
+		return
+	}
+	before := e.s.held
+	e.s.held = before.with(b.Define)
+	for len(e.s.kinds) < len(e.s.held.number) {
+		e.s.kinds = append(e.s.kinds, table{entries: new(btree.Map[string, *Entry]), revision: b.Revision})
+	}
+	for _, d := range b.Define {
+		n, ok := e.s.held.number[d.Folder]
+		if !ok {
+			continue // it never was one
+		}
+		e.numbers = append(e.numbers, n)
+		if d.Definition != nil {
+			e.redefined = append(e.redefined, d.Definition.Versions[0])
+		} else if had := before.defined[d.Folder]; had != nil {
+			e.ended = append(e.ended, had.Versions[0])
+		}
+	}
+	// What is no kind any more has no objects.
+	e.removeAbsent(*b, e.ended)
+	e.cache.history.define(len(e.s.kinds), e.numbers, b.Revision)
 }
 
 func (s *Snapshot) copy() *Snapshot {
@@ -79,13 +115,13 @@ func (e *edit) reached(b Batch) int64 {
 	if b.Type == nil {
 		return e.s.revision
 	}
-	return e.s.kinds[e.s.tables.number[b.Type]].revision
+	return e.s.kinds[e.s.held.number[b.Type.Prefix()]].revision
 }
 
 // reach notes how far the kinds have come.
 func (e *edit) reach(b Batch) {
 	if b.Type != nil {
-		e.s.kinds[e.s.tables.number[b.Type]].revision = b.Revision
+		e.s.kinds[e.s.held.number[b.Type.Prefix()]].revision = b.Revision
 		e.s.revision = e.s.kinds[0].revision
 		for _, k := range e.s.kinds {
 			e.s.revision = min(e.s.revision, k.revision)
@@ -98,22 +134,23 @@ func (e *edit) reach(b Batch) {
 	e.s.revision = b.Revision
 }
 
-func (e *edit) removeAbsent(b Batch) {
-	here := make(map[*kinds.Type]map[string]bool, len(e.s.tables.types))
+// removeAbsent removes the objects of types that are not among the batch's.
+func (e *edit) removeAbsent(b Batch, types []*kinds.Type) {
+	here := make(map[string]map[string]bool, len(types))
 	for _, u := range b.Updates {
-		rows := here[u.Type]
+		rows := here[u.Type.Prefix()]
 		if rows == nil {
 			rows = map[string]bool{}
-			here[u.Type] = rows
+			here[u.Type.Prefix()] = rows
 		}
 		rows[rowKey(u.Type, u.Namespace, u.Name)] = true
 	}
-	for _, t := range e.s.tables.types {
+	for _, t := range types {
 		if b.Type != nil && b.Type != t {
 			continue
 		}
 		for old := range e.s.List(t, "") {
-			if !here[t][rowKey(t, old.Object.GetNamespace(), old.Object.GetName())] {
+			if !here[t.Prefix()][rowKey(t, old.Object.GetNamespace(), old.Object.GetName())] {
 				e.update(&Update{Type: t, Namespace: old.Object.GetNamespace(), Name: old.Object.GetName(), Revision: b.Revision})
 			}
 		}
@@ -121,13 +158,16 @@ func (e *edit) removeAbsent(b Batch) {
 }
 
 func (e *edit) update(u *Update) {
-	n, ok := e.s.tables.number[u.Type]
+	n, ok := e.s.held.number[u.Type.Prefix()]
 	if !ok {
 		return
 	}
 	row := rowKey(u.Type, u.Namespace, u.Name)
 	old, _ := e.s.kinds[n].entries.Get(row)
+	silent := false // the same object, seen by a new definition
 	switch {
+	case old != nil && u.Object != nil && old.Revision == u.Revision && slices.Contains(e.numbers, n):
+		silent = true
 	case old == nil && u.Object == nil, old != nil && u.Object != nil && old.Revision == u.Revision:
 		return
 	case old != nil && e.cache.verify:
@@ -136,6 +176,9 @@ func (e *edit) update(u *Update) {
 	k := &e.s.kinds[n]
 	k.entries = own(e, k.entries)
 	ch := Change{Revision: u.Revision}
+	if slices.Contains(e.numbers, n) {
+		ch.Revision = e.at // when it was seen; the object may be older than its definition
+	}
 	if u.Object != nil {
 		ch.New = e.cache.entry(u)
 		k.entries.Set(row, ch.New)
@@ -145,6 +188,9 @@ func (e *edit) update(u *Update) {
 		ch.Old = tombstone(old, u.Revision)
 	}
 	e.reindex(u.Type, row, old, ch.New)
+	if silent {
+		return
+	}
 	e.changes = append(e.changes, numbered{n, ch})
 }
 
@@ -199,6 +245,9 @@ func tombstone(old *Entry, rev int64) *Entry {
 
 // shallow copies an object so far that its metadata's own fields can be set: all below is shared.
 func shallow(o kinds.Object) kinds.Object {
+	if c, ok := o.(*kinds.Custom); ok {
+		return c.Shallow()
+	}
 	if _, ok := o.(runtime.Unstructured); ok {
 		return o.DeepCopyObject().(kinds.Object) // its metadata is below
 	}

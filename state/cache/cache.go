@@ -15,7 +15,7 @@
 // told errs.Gone; a change is visible in Snapshot before any watch tells of it; with KNARR_VERIFY=1 mutated objects are
 // found and reported.
 //
-// Goroutines: Run is the one writer. Files: entry.go (an object and its encodings), snapshot.go and index.go (reading),
+// Goroutines: Run is the one writer. Files: entry.go (an object and its encodings), kinds.go (which kinds there are), snapshot.go and index.go (reading),
 // typed.go (reading by Go type), apply.go (writing), history.go (watching), codec.go (the stored form), storesource.go (the store
 // as a source), verify.go.
 package cache
@@ -35,7 +35,8 @@ type Reader interface {
 	Wait(ctx context.Context, rev int64, of ...*kinds.Type) (*Snapshot, error)
 	// Watch yields the changes of one kind after revision from, in order, until ctx ends or the consumer stops. A consumer
 	// that falls behind the bounded history, or asks for what is before it, gets an error that wraps errs.Gone as the last
-	// element. A bookmark comes about once a minute. When ctx ends, so does the sequence, without an error.
+	// element. A bookmark comes about once a minute. When ctx ends, so does the sequence, without an error; so it does, after the
+	// changes before, when the kind is one defined at runtime and its definition changes.
 	Watch(ctx context.Context, t *kinds.Type, from int64) iter.Seq2[Change, error]
 	// WatchAll is Watch for all kinds at once, in the order in which the changes arrived.
 	WatchAll(ctx context.Context, from int64) iter.Seq2[Change, error]

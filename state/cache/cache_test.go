@@ -301,7 +301,7 @@ func TestVerifyFindsMutation(t *testing.T) {
 func TestCacheIsTheStore(t *testing.T) {
 	t.Setenv("KNARR_VERIFY", "1")
 	st := mem.New()
-	c := New(FromStore(st, some, quiet()), some, Options{}, quiet())
+	c := New(FromStore(st, some, nil, quiet()), some, Options{}, quiet())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
@@ -402,7 +402,7 @@ func TestTheCacheFollowsAStoreThatCompactsUnderIt(t *testing.T) {
 	st := mem.New()
 	defer st.Close()
 	slow := &slowStore{Store: st, hold: make(chan struct{})}
-	c := New(FromStore(slow, some, quiet()), some, Options{}, quiet())
+	c := New(FromStore(slow, some, nil, quiet()), some, Options{}, quiet())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()

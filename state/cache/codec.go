@@ -81,9 +81,25 @@ func Decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "decode a stored %s: %w", t.Kind, err)
 	}
-	obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
-	t.Restore(obj)
+	if t.Custom == nil {
+		obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
+		t.Restore(obj)
+	}
 	return obj, nil
+}
+
+// decodeCustom reads an object of a kind defined at runtime, in the version in which it was written.
+func decodeCustom(t *kinds.Type, m runtime.TypeMeta, value []byte) (kinds.Object, error) {
+	of := t.Custom.Version(m.APIVersion)
+	if of == nil {
+		return nil, fmt.Errorf("it is a %s %s, which is no version of its definition", m.APIVersion, m.Kind)
+	}
+	c := kinds.NewCustom(of)
+	if err := json.Unmarshal(value, c); err != nil {
+		return nil, err
+	}
+	of.Restore(c)
+	return c, nil
 }
 
 func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
@@ -94,6 +110,9 @@ func decode(t *kinds.Type, value []byte) (kinds.Object, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if t.Custom != nil {
+		return decodeCustom(t, u.TypeMeta, value)
 	}
 	v := version(t, u.TypeMeta)
 	if v == nil {

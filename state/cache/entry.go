@@ -16,10 +16,32 @@ type Entry struct {
 	Revision       int64 // of the transaction that last wrote it
 	CreateRevision int64 // of the one that created it; 0 when the source does not tell (list-watch)
 
-	mu      sync.Mutex // guards encoded
-	encoded []encoding
+	mu        sync.Mutex // guards what follows
+	encoded   []encoding
+	converted []*Entry // itself in other versions
 
 	sum uint64 // of the stored form, with KNARR_VERIFY=1
+}
+
+// Converted is the entry as Convert made it for version t, or nil.
+func (e *Entry) Converted(t *kinds.Type) *Entry {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.converted {
+		if x.Type == t {
+			return x
+		}
+	}
+	return nil
+}
+
+// Convert keeps obj as e in version t, with encodings of its own.
+func (e *Entry) Convert(t *kinds.Type, obj kinds.Object) *Entry {
+	x := &Entry{Type: t, Object: obj, Revision: e.Revision, CreateRevision: e.CreateRevision}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.converted = append(e.converted, x)
+	return x
 }
 
 // Encoding names a form of an object's bytes: a format and, beside the hub, an API version ("json",

@@ -15,7 +15,9 @@ import (
 // goroutine and no queue for each watch, and one that is too slow loses its place instead of holding memory.
 type history struct {
 	mu     sync.Mutex // guards all below
-	rings  []ring     // by kind; the last is of all kinds
+	rings  []*ring    // by kind
+	all    *ring      // of all kinds
+	max    int
 	waiter chan struct{}
 }
 
@@ -27,18 +29,43 @@ type ring struct {
 	forgotten   int64 // changes up to this revision may be missing
 	revision    int64 // all changes up to it have been added
 	wake        chan struct{}
+	era         int    // grows when the kind is defined anew
+	cut         uint64 // watches of an earlier era end before this number
 }
 
+// allKinds is the number that stands for all kinds together.
+const allKinds = -1
+
 func newHistory(kinds, max int) *history {
-	h := &history{rings: make([]ring, kinds+1)}
-	for i := range h.rings {
-		h.rings[i] = ring{max: max, wake: make(chan struct{})}
+	h := &history{max: max, all: &ring{max: 4 * max, wake: make(chan struct{})}}
+	for range kinds {
+		h.rings = append(h.rings, &ring{max: max, wake: make(chan struct{})})
 	}
-	h.rings[h.all()].max = 4 * max
 	return h
 }
 
-func (h *history) all() int { return len(h.rings) - 1 }
+func (h *history) ring(kind int) *ring {
+	if kind == allKinds {
+		return h.all
+	}
+	return h.rings[kind]
+}
+
+// define makes room for the kinds numbered below count, and begins a new era of those in numbers.
+func (h *history) define(count int, numbers []int, rev int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.rings) < count {
+		h.rings = append(h.rings, &ring{max: h.max, wake: make(chan struct{}), forgotten: rev - 1, revision: rev - 1})
+	}
+	for _, n := range numbers {
+		r := h.rings[n]
+		r.era++
+		r.cut = r.next
+		close(r.wake)
+		r.wake = make(chan struct{})
+	}
+}
 
 // moved is closed by the next publish.
 func (h *history) moved() <-chan struct{} {
@@ -60,7 +87,7 @@ type numbered struct {
 func (h *history) publish(changes []numbered, s *Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := &h.rings[h.all()]
+	all := h.all
 	for i := range changes {
 		h.rings[changes[i].kind].add(changes[i].Change)
 		all.add(changes[i].Change)
@@ -79,8 +106,7 @@ func (h *history) publish(changes []numbered, s *Snapshot) {
 func (h *history) forget(kind int, rev int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, n := range []int{kind, h.all()} {
-		r := &h.rings[n]
+	for _, r := range []*ring{h.rings[kind], h.all} {
 		r.changes, r.first, r.next = nil, r.next+1, r.next+1
 		r.forgotten, r.revision = rev, rev
 		close(r.wake)
@@ -117,33 +143,37 @@ func (r *ring) reach(rev int64) {
 }
 
 // seek finds the number of the first change after revision from.
-func (h *history) seek(kind int, from int64) (uint64, error) {
+func (h *history) seek(kind int, from int64) (n uint64, era int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := &h.rings[kind]
+	r := h.ring(kind)
 	if from < r.forgotten {
-		return 0, tooOld(from, r.forgotten)
+		return 0, 0, tooOld(from, r.forgotten)
 	}
-	n := r.first
+	n = r.first
 	for n < r.next && r.at(n).Revision <= from {
 		n++
 	}
-	return n, nil
+	return n, r.era, nil
 }
 
 // read copies changes from number n on into buf and says which number comes next. When there are none yet, it gives the
-// revision up to which that is so, and what to wait for.
-func (h *history) read(kind int, n uint64, buf []Change) (got []Change, rev int64, wake <-chan struct{}, err error) {
+// revision up to which that is so, and what to wait for; nothing to wait for when the kind was defined anew since era.
+func (h *history) read(kind int, era int, n uint64, buf []Change) (got []Change, rev int64, wake <-chan struct{}, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := &h.rings[kind]
+	r := h.ring(kind)
 	if n < r.first {
 		return nil, 0, nil, tooOld(0, r.forgotten)
 	}
-	for ; n < r.next && len(buf) < cap(buf); n++ {
+	end, wake := r.next, r.wake
+	if r.era != era {
+		end, wake = r.cut, nil
+	}
+	for ; n < end && len(buf) < cap(buf); n++ {
 		buf = append(buf, *r.at(n))
 	}
-	return buf, r.revision, r.wake, nil
+	return buf, r.revision, wake, nil
 }
 
 func tooOld(rev, oldest int64) error {
@@ -155,7 +185,7 @@ func tooOld(rev, oldest int64) error {
 
 func (h *history) watch(ctx context.Context, kind int, from int64, bookmark time.Duration) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		n, err := h.seek(kind, from)
+		n, era, err := h.seek(kind, from)
 		if err != nil {
 			yield(Change{}, err)
 			return
@@ -165,7 +195,7 @@ func (h *history) watch(ctx context.Context, kind int, from int64, bookmark time
 		due := false
 		var buf [32]Change
 		for ctx.Err() == nil {
-			got, rev, wake, err := h.read(kind, n, buf[:0])
+			got, rev, wake, err := h.read(kind, era, n, buf[:0])
 			if err != nil {
 				yield(Change{}, err)
 				return
@@ -178,6 +208,9 @@ func (h *history) watch(ctx context.Context, kind int, from int64, bookmark time
 			n += uint64(len(got))
 			if len(got) > 0 {
 				continue
+			}
+			if wake == nil {
+				return
 			}
 			if due && rev >= from && !yield(Change{Revision: rev}, nil) {
 				return

@@ -31,6 +31,14 @@ type Batch struct {
 	Type     *kinds.Type // Revision and Reset are about this kind alone; nil: about all kinds
 	Reset    bool        // Updates are all there is: what is not among them is gone
 	Updates  []Update    // in order
+	// Define says which kinds begin, change or end with this batch. For each of those folders Updates has all its objects.
+	Define []Redefinition
+}
+
+// Redefinition is a kind that was defined while the cache was running.
+type Redefinition struct {
+	Folder     string            // kinds.Type.Prefix
+	Definition *kinds.Definition // nil: it is a kind no more
 }
 
 // Update is one object that was written or deleted.
@@ -71,9 +79,8 @@ func New(source Source, types []*kinds.Type, o Options, log *slog.Logger) *Cache
 	if o.Bookmark <= 0 {
 		o.Bookmark = time.Minute
 	}
-	s := &Snapshot{tables: &tables{types: types, number: map[*kinds.Type]int{}}}
-	for i, t := range types {
-		s.tables.number[t] = i
+	s := &Snapshot{held: newKinds(types)}
+	for range types {
 		s.kinds = append(s.kinds, table{entries: new(btree.Map[string, *Entry])})
 	}
 	for range indexed {
@@ -143,9 +150,10 @@ func (s *Snapshot) reached(rev int64, of []*kinds.Type) bool {
 	return len(of) > 0
 }
 
-// Watch yields the changes of one kind after revision from. A kind the cache does not hold never changes.
+// Watch yields the changes of one kind after revision from. A kind the cache does not hold never changes. When a kind is
+// defined anew the sequence ends, as if the consumer's time was up.
 func (c *Cache) Watch(ctx context.Context, t *kinds.Type, from int64) iter.Seq2[Change, error] {
-	n, ok := c.now.Load().tables.number[t]
+	n, ok := c.now.Load().held.number[t.Prefix()]
 	if !ok {
 		return func(func(Change, error) bool) { <-ctx.Done() }
 	}
@@ -154,5 +162,5 @@ func (c *Cache) Watch(ctx context.Context, t *kinds.Type, from int64) iter.Seq2[
 
 // WatchAll yields the changes of all kinds after revision from.
 func (c *Cache) WatchAll(ctx context.Context, from int64) iter.Seq2[Change, error] {
-	return c.history.watch(ctx, c.history.all(), from, c.bookmark)
+	return c.history.watch(ctx, allKinds, from, c.bookmark)
 }

@@ -14,16 +14,10 @@ import (
 
 // Snapshot is the state of all kinds at one revision. It never changes; it may be kept and read by many at once.
 type Snapshot struct {
-	tables   *tables
+	held     *Kinds
 	revision int64
 	kinds    []table  // by number
 	indexes  []*index // by position in Indexes
-}
-
-// tables says which kinds there are: it is shared by all snapshots.
-type tables struct {
-	types  []*kinds.Type
-	number map[*kinds.Type]int
 }
 
 // table is the objects of one kind by "namespace/name", or "name" for kinds outside of namespaces: etcd's order.
@@ -39,12 +33,16 @@ func (s *Snapshot) Revision() int64 { return s.revision }
 // RevisionOf is Revision for one kind; it differs only over list-watch.
 func (s *Snapshot) RevisionOf(t *kinds.Type) int64 { return max(s.table(t).revision, s.revision) }
 
-// Types are the kinds the snapshot holds, in the order in which they were given.
-func (s *Snapshot) Types() []*kinds.Type { return s.tables.types }
+// Kinds are the kinds the snapshot holds.
+func (s *Snapshot) Kinds() *Kinds { return s.held }
+
+// Types are the kinds the snapshot holds: those that were given, in that order, then those defined at runtime, each by
+// the version its objects are stored in.
+func (s *Snapshot) Types() []*kinds.Type { return s.held.types }
 
 // TypeOfKind finds a kind by group and name, in any version: what an owner reference says.
 func (s *Snapshot) TypeOfKind(gk schema.GroupKind) (*kinds.Type, bool) {
-	for _, t := range s.tables.types {
+	for _, t := range s.held.types {
 		if t.GroupKind() == gk {
 			return t, true
 		}
@@ -78,7 +76,7 @@ func (s *Snapshot) Len(t *kinds.Type) int { return s.table(t).entries.Len() }
 
 // table is empty for a kind the snapshot does not hold.
 func (s *Snapshot) table(t *kinds.Type) table {
-	if n, ok := s.tables.number[t]; ok {
+	if n, ok := s.held.number[t.Prefix()]; ok {
 		return s.kinds[n]
 	}
 	return table{entries: new(btree.Map[string, *Entry])}

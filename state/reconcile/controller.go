@@ -39,8 +39,14 @@ func (c Controller) Explain(s *cache.Snapshot, key Key, now time.Time) (Plan, bo
 func (c Controller) Keys(s *cache.Snapshot) []Key {
 	var keys []Key
 	for _, w := range c.watches {
-		for e := range s.List(w.Type, "") {
-			keys = append(keys, w.keys(s, e.Object)...)
+		types := []*kinds.Type{w.Type}
+		if w.Type == nil {
+			types = s.Types()
+		}
+		for _, t := range types {
+			for e := range s.List(t, "") {
+				keys = append(keys, w.keys(s, e.Object)...)
+			}
 		}
 	}
 	return keys
@@ -48,7 +54,7 @@ func (c Controller) Keys(s *cache.Snapshot) []Key {
 
 // Watch says which keys to look at again when an object changes.
 type Watch struct {
-	Type *kinds.Type
+	Type *kinds.Type // nil: every kind, those too that are defined later
 	// keys is asked for the object before and after a change. s is the newest snapshot.
 	keys func(s *cache.Snapshot, obj kinds.Object) []Key
 	// differ, if set, leaves out changes that cannot matter.
@@ -93,14 +99,10 @@ func Mapped[T any](keys func(s *cache.Snapshot, obj *T) []Key) Watch {
 	}}
 }
 
-// Any is Mapped for a kind known only by its Type.
-func Any(t *kinds.Type, keys func(s *cache.Snapshot, obj kinds.Object) []Key) Watch {
-	return Watch{Type: t, keys: keys}
-}
-
-// AnyIf is Any for changes for which differ is true; creations and deletions always pass.
-func AnyIf(t *kinds.Type, keys func(*cache.Snapshot, kinds.Object) []Key, differ func(old, new kinds.Object) bool) Watch {
-	return Watch{Type: t, keys: keys, differ: differ}
+// Every is Mapped for all kinds there are and will be. differ, if not nil, leaves out changes that cannot matter; creations
+// and deletions always pass.
+func Every(keys func(*cache.Snapshot, kinds.Object) []Key, differ func(old, new kinds.Object) bool) Watch {
+	return Watch{keys: keys, differ: differ}
 }
 
 // If narrows w to changes for which differ is true; creations and deletions always pass.

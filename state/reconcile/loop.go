@@ -118,14 +118,15 @@ func (l *Loop) feed(ctx context.Context) error {
 		if e == nil {
 			continue
 		}
-		watches := l.watches[e.Type]
-		if len(watches) == 0 {
+		if len(l.watches[e.Type])+len(l.watches[nil]) == 0 {
 			continue
 		}
 		s := l.reader.Snapshot()
-		for _, w := range watches {
-			for _, k := range w.concerned(s, c) {
-				w.by.queue.add(k, l.now())
+		for _, watches := range [][]watched{l.watches[e.Type], l.watches[nil]} {
+			for _, w := range watches {
+				for _, k := range w.concerned(s, c) {
+					w.by.queue.add(k, l.now())
+				}
 			}
 		}
 	}

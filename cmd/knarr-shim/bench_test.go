@@ -43,8 +43,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// tinyTrue is an executable of nothing but exit(0), so that the program itself costs nothing.
-func tinyTrue(t testing.TB) []byte {
+const (
+	callPause = 34
+	callExit  = 60
+)
+
+// tiny is an executable of nothing but one system call, so that the program itself costs nothing.
+func tiny(t testing.TB, call byte) []byte {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the program is written for amd64")
 	}
@@ -65,7 +70,7 @@ func tinyTrue(t testing.TB) []byte {
 	for _, v := range []uint64{0, 0x400000, 0x400000, 0x84, 0x84, 0x1000} {
 		b = le.AppendUint64(b, v)
 	}
-	return append(b, 0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05, 0, 0, 0) // xor edi,edi; mov eax,60; syscall
+	return append(b, 0x31, 0xff, 0xb8, call, 0, 0, 0, 0x0f, 0x05, 0, 0, 0) // xor edi,edi; mov eax,call; syscall
 }
 
 // bench is one machine's worth of directories for the comparison.
@@ -87,7 +92,8 @@ func newBench(b *testing.B) *bench {
 	for _, d := range []string{"lower/proc", "lower/dev", "lower/sys", "upper", "work", "bundle/rootfs"} {
 		must(b, os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
-	must(b, os.WriteFile(filepath.Join(dir, "lower/true"), tinyTrue(b), 0o755))
+	must(b, os.WriteFile(filepath.Join(dir, "lower/true"), tiny(b, callExit), 0o755))
+	must(b, os.WriteFile(filepath.Join(dir, "lower/pause"), tiny(b, callPause), 0o755))
 	m.rootfs = filepath.Join(dir, "bundle/rootfs")
 	m.overlayed = fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)
 	return m
@@ -96,14 +102,14 @@ func newBench(b *testing.B) *bench {
 func (m *bench) mount()   { must(m.b, unix.Mount("overlay", m.rootfs, "overlay", 0, m.overlayed)) }
 func (m *bench) unmount() { must(m.b, unix.Unmount(m.rootfs, unix.MNT_DETACH)) }
 
-func (m *bench) spec(group string) {
+func (m *bench) spec(group, program string) {
 	caps := []string{"CAP_CHOWN", "CAP_KILL"}
 	ns := []specs.LinuxNamespace{}
 	for _, t := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.MountNamespace, specs.UTSNamespace, specs.IPCNamespace, specs.NetworkNamespace, specs.CgroupNamespace} {
 		ns = append(ns, specs.LinuxNamespace{Type: t})
 	}
-	s := specs.Spec{Version: specs.Version, Root: &specs.Root{Path: "rootfs"}, Hostname: "b",
-		Process: &specs.Process{Args: []string{"/true"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}},
+	s := specs.Spec{Version: "1.0.2", Root: &specs.Root{Path: "rootfs"}, Hostname: "b",
+		Process: &specs.Process{Args: []string{program}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}},
 		Mounts: []specs.Mount{{Destination: "/proc", Type: "proc"}, {Destination: "/dev", Type: "tmpfs", Options: []string{"nosuid", "mode=755", "size=64k"}},
 			{Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}}, {Destination: "/sys", Type: "sysfs", Options: []string{"ro"}}},
 		Linux: &specs.Linux{CgroupsPath: group, Namespaces: ns, MaskedPaths: []string{"/proc/kcore", "/proc/keys", "/proc/acpi", "/sys/firmware"}, ReadonlyPaths: []string{"/proc/sys", "/proc/bus"}}}
@@ -158,39 +164,64 @@ func (m *bench) bareThread(g *cgroup.Cgroup) error {
 	return err
 }
 
-// cli is create, start, wait and delete by the command line, as containerd or Docker would drive it.
-func (m *bench) cli(n int) {
-	id := "b" + strconv.Itoa(n)
-	m.spec(fmt.Sprintf("/knarr-bench-%d-%s", os.Getpid(), id))
-	m.mount()
-	do := func(args ...string) {
-		// No pipes: the container inherits the streams, and waiting for their end would be waiting for the container's.
-		cmd := exec.Command(m.bin, append([]string{"--root", filepath.Join(m.dir, "root")}, args...)...)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
-			m.b.Fatalf("%v: %v", args, err)
-		}
+// command runs a runtime's command line. There are no pipes: the container inherits the streams, and waiting for their end would be
+// waiting for the container's.
+func (m *bench) command(runtime string, args ...string) {
+	cmd := exec.Command(runtime, append([]string{"--root", filepath.Join(m.dir, "root-"+filepath.Base(runtime))}, args...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		panic(fmt.Sprintf("%s %v: %v", runtime, args, err)) // it may be another goroutine than the benchmark's
 	}
+}
+
+// cli is create, start, wait and delete by the command line, as containerd or Docker would drive it.
+func (m *bench) cli(n int) { m.cliOf(m.bin, "b"+strconv.Itoa(n)) }
+
+func (m *bench) cliOf(runtime, id string) {
+	m.spec(fmt.Sprintf("/knarr-bench-%d-%s", os.Getpid(), id), "/true")
+	m.mount()
 	pidFile := filepath.Join(m.dir, "pid")
-	do("create", "--bundle", filepath.Join(m.dir, "bundle"), "--pid-file", pidFile, id)
+	m.command(runtime, "create", "--bundle", filepath.Join(m.dir, "bundle"), "--pid-file", pidFile, id)
 	text, err := os.ReadFile(pidFile)
 	must(m.b, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	must(m.b, err)
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	must(m.b, err)
-	do("start", id)
+	m.command(runtime, "start", id)
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 5000)
 	unix.Close(pidfd)
-	do("delete", id)
+	m.command(runtime, "delete", id)
 	m.unmount()
+}
+
+// beside gives a place to run the peer from: crun refuses hybrid cgroups, so it sees no v2 tree. nil when it is not installed.
+func (m *bench) beside() (do func(f func()), end func()) {
+	work, done := make(chan func()), make(chan struct{})
+	ready := make(chan error)
+	go cgroup.OnThread(func() {
+		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
+		}
+		if err == nil && m.layout.Mode == cgroup.Hybrid {
+			err = unix.Unmount(m.layout.Unified, unix.MNT_DETACH)
+		}
+		ready <- err
+		for f := range work {
+			f()
+			done <- struct{}{}
+		}
+	})
+	must(m.b, <-ready)
+	return func(f func()) { work <- f; <-done }, func() { close(work) }
 }
 
 // monitor is the same by the way of the engine: Launch, Start, Wait, Shutdown.
 func (m *bench) monitor(n int) {
 	ctx := context.Background()
 	id := "m" + strconv.Itoa(n)
-	m.spec(fmt.Sprintf("/knarr-bench-%d-%s", os.Getpid(), id))
+	m.spec(fmt.Sprintf("/knarr-bench-%d-%s", os.Getpid(), id), "/true")
 	run := filepath.Join(m.dir, id)
 	must(m.b, os.Mkdir(run, 0o700))
 	m.mount()
@@ -207,15 +238,26 @@ func (m *bench) monitor(n int) {
 	must(m.b, os.RemoveAll(run))
 }
 
-// BenchmarkCreateStartWaitDelete prints medians, in ms, and how many times the bare kernel work they are. The three take turns, so
-// that whatever else the machine does meets all.
+// BenchmarkCreateStartWaitDelete prints medians, in ms, and how many times the bare kernel work they are, and crun's where that is
+// installed. They take turns, so that whatever else the machine does meets all.
 func BenchmarkCreateStartWaitDelete(b *testing.B) {
 	m := newBench(b)
 	// As the subreaper of what the command line leaves, the benchmark must not collect zombies.
 	must(b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0))
+	ways := map[string]func(int){"bare": m.bare, "cli": m.cli, "monitor": m.monitor}
+	if crun, err := exec.LookPath("crun"); err == nil {
+		do, end := m.beside()
+		defer end()
+		ways["crun"] = func(n int) { do(func() { m.cliOf(crun, "c"+strconv.Itoa(n)) }) }
+	}
+	m.race(ways)
+}
+
+// race runs the ways in turn and reports their medians and ratios.
+func (m *bench) race(ways map[string]func(int)) {
 	took := map[string][]time.Duration{}
-	for n := range max(b.N, 30) {
-		for name, f := range map[string]func(int){"bare": m.bare, "cli": m.cli, "monitor": m.monitor} {
+	for n := range max(m.b.N, 30) {
+		for name, f := range ways {
 			start := time.Now()
 			f(n)
 			took[name] = append(took[name], time.Since(start))
@@ -225,10 +267,38 @@ func BenchmarkCreateStartWaitDelete(b *testing.B) {
 		slices.Sort(took[name])
 		return took[name][len(took[name])/2].Seconds() * 1000
 	}
-	b.ReportMetric(0, "ns/op")
-	for _, name := range []string{"bare", "cli", "monitor"} {
-		b.ReportMetric(median(name), name+"-ms")
+	m.b.ReportMetric(0, "ns/op")
+	for name := range ways {
+		m.b.ReportMetric(median(name), name+"-ms")
+		for _, to := range []string{"bare", "crun"} {
+			if ways[to] != nil && name != to && name != "bare" {
+				m.b.ReportMetric(median(name)/median(to), name+"/"+to)
+			}
+		}
 	}
-	b.ReportMetric(median("cli")/median("bare"), "cli/bare")
-	b.ReportMetric(median("monitor")/median("bare"), "monitor/bare")
+}
+
+// BenchmarkExec is one more process in a running container, by the command line.
+func BenchmarkExec(b *testing.B) {
+	m := newBench(b)
+	process := filepath.Join(m.dir, "process.json")
+	must(b, os.WriteFile(process, []byte(`{"args":["/true"],"cwd":"/"}`), 0o600))
+	m.mount()
+	defer m.unmount()
+	run := func(runtime, id string) func(int) {
+		m.spec(fmt.Sprintf("/knarr-bench-%d-%s", os.Getpid(), id), "/pause")
+		m.command(runtime, "run", "--detach", "--bundle", filepath.Join(m.dir, "bundle"), id)
+		return func(int) { m.command(runtime, "exec", "--process", process, id) }
+	}
+	ways := map[string]func(int){"exec": run(m.bin, "e")}
+	defer m.command(m.bin, "delete", "--force", "e")
+	if crun, err := exec.LookPath("crun"); err == nil {
+		do, end := m.beside()
+		defer end()
+		var exec func(int)
+		do(func() { exec = run(crun, "x") })
+		defer do(func() { m.command(crun, "delete", "--force", "x") })
+		ways["crun"] = func(n int) { do(func() { exec(n) }) }
+	}
+	m.race(ways)
 }

@@ -80,7 +80,6 @@ func (c *call) features() error {
 			"apparmor": enabled(&no), "selinux": enabled(&no), "intelRdt": enabled(&no), "netDevices": enabled(&no),
 			"mountExtensions": map[string]any{"idmap": enabled(&yes)},
 		},
-		"annotations": map[string]string{"io.github.seccomp.libseccomp.version": "none: the filter is assembled by the runtime"},
 	})
 }
 

@@ -111,3 +111,13 @@ func TestFeatures(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+// What cannot be done is refused with the reason, also with all the options that runc has for it.
+func TestCheckpointIsRefused(t *testing.T) {
+	for _, args := range [][]string{{"checkpoint", "--image-path", "/x", "--leave-running", "id"}, {"restore", "--bundle", "/x", "id"}} {
+		out, err := exec.Command(build(t), args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "not supported") {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
+	}
+}

@@ -109,6 +109,7 @@ type fixture struct {
 	spec    *specs.Spec
 	out     *os.File
 	warned  []string
+	console *os.File
 }
 
 func newFixture(t *testing.T, args ...string) *fixture {
@@ -171,7 +172,7 @@ func (f *fixture) write() {
 func (f *fixture) create() (int, error) {
 	f.t.Helper()
 	f.write()
-	return f.runtime.Create(f.id, f.bundle, CreateOptions{Stdio: [3]*os.File{nil, f.out, f.out}})
+	return f.runtime.Create(f.id, f.bundle, CreateOptions{Stdio: [3]*os.File{nil, f.out, f.out}, Console: f.console})
 }
 
 // run runs the container to its end and gives its output and exit status.

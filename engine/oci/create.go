@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -177,7 +178,7 @@ func (c *creation) run() error {
 	}
 	path := c.group.Path()
 	c.made = !c.group.Exists()
-	if _, err := c.layout.Create(path); err != nil {
+	if _, err := c.layout.Create(path); err != nil && !c.goWithout(err) {
 		return err
 	}
 	gate, err := listenGate(c.runtime.dir(c.id))
@@ -214,10 +215,34 @@ func (c *creation) run() error {
 		r.Devices = append(append([]specs.LinuxDeviceCgroup{}, r.Devices...), allowedDevices()...)
 		resources = &r
 	}
-	if err := c.group.Apply(resources); err != nil {
-		return err
+	if c.group != nil {
+		if err := c.group.Apply(resources); err != nil {
+			return err
+		}
 	}
 	return c.save()
+}
+
+// goWithout lets an ordinary user's container live in the group of its caller, where he may make none. Limits cannot be had then, and
+// one that silently does not hold is worse than none; device rules alone hold anyway, as he can make no device.
+func (c *creation) goWithout(err error) bool {
+	denied := errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
+	if unix.Geteuid() == 0 || !denied || limited(c.spec.Linux.Resources) {
+		return false
+	}
+	c.runtime.warn("no cgroup of its own, and so no pause, no statistics and no kill of all: %v", err)
+	c.group, c.made = nil, false
+	return true
+}
+
+// limited says whether anything but devices is asked for.
+func limited(r *specs.LinuxResources) bool {
+	if r == nil {
+		return false
+	}
+	rest := *r
+	rest.Devices = nil
+	return !reflect.DeepEqual(rest, specs.LinuxResources{})
 }
 
 func (c *creation) spawn(wire, gate *os.File) error {
@@ -234,7 +259,7 @@ func (c *creation) spawn(wire, gate *os.File) error {
 			return errs.New(errs.Invalid, "linux.uidMappings, linux.gidMappings: a new user namespace needs a mapping of its id 0 in both")
 		}
 	}
-	trees, err := openTrees(c.config.Steps, c.userNS() && b.mountFD < 0)
+	trees, err := openTrees(c.config.Steps, c.userNS() && b.mountFD < 0 && unix.Geteuid() == 0)
 	defer func() {
 		for _, f := range trees {
 			f.Close()
@@ -333,7 +358,7 @@ func (c *creation) save() error {
 		return fmt.Errorf("init is gone: %w", err)
 	}
 	s := state{Version: 1, ID: c.id, Bundle: c.bundle, Rootfs: c.rootfs, Pid: c.pid, StartTime: st.start, Created: time.Now().UTC(),
-		Cgroup: c.group.Path(), Annotations: c.spec.Annotations, Hooks: c.spec.Hooks, Seccomp: c.config.Seccomp,
+		Cgroup: c.groupPath(), Annotations: c.spec.Annotations, Hooks: c.spec.Hooks, Seccomp: c.config.Seccomp,
 		NoNewPrivs: c.spec.Process.NoNewPrivileges, OwnCgroup: c.made, SharedPID: c.sharesPID(), Chroot: c.config.MountNS > 0 || c.sharesMounts(), HostMounts: c.sharesMounts()}
 	for _, n := range c.spec.Linux.Namespaces {
 		s.Namespaces = append(s.Namespaces, string(n.Type))
@@ -345,6 +370,13 @@ func (c *creation) save() error {
 		return atomicfile.WriteVolatile(c.PidFile, []byte(strconv.Itoa(c.pid)), 0o644)
 	}
 	return nil
+}
+
+func (c *creation) groupPath() string {
+	if c.group == nil {
+		return ""
+	}
+	return c.group.Path()
 }
 
 // sharesMounts says whether the container's mounts are the host's too, and so somebody has to unmount them.
@@ -369,7 +401,7 @@ func (c *creation) undo() {
 	if c.sharesMounts() {
 		unmountRoot(c.rootfs, c.rootMounts)
 	}
-	if c.made {
+	if c.made && c.group != nil {
 		_ = c.group.Kill()
 		_ = c.group.Delete()
 	}

@@ -111,8 +111,10 @@ func (r Runtime) enter(s *state, e ExecOptions, wire *os.File) (int, error) {
 	if !s.alive() {
 		return 0, errs.New(errs.Gone, "container %q is not running", s.ID) // the path above may have been another process's
 	}
-	if b.group, err = s.group(); err != nil {
-		return 0, err
+	if s.Cgroup != "" {
+		if b.group, err = s.group(); err != nil {
+			return 0, err
+		}
 	}
 	std := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
 	for i, f := range e.Stdio {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/knarr/knarr/engine/cgroup"
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -107,7 +108,7 @@ func (r Runtime) Kill(id string, sig syscall.Signal, all bool) error {
 	if err != nil {
 		return err
 	}
-	if all || (s.SharedPID && sig == unix.SIGKILL) {
+	if all || (s.SharedPID && sig == unix.SIGKILL && s.Cgroup != "") {
 		g, err := s.group()
 		if err != nil {
 			return err
@@ -183,9 +184,11 @@ func (r Runtime) Delete(id string, force bool) error {
 	if err != nil {
 		return err
 	}
-	g, err := s.group()
-	if err != nil {
-		return err
+	var g *cgroup.Cgroup
+	if s.Cgroup != "" {
+		if g, err = s.group(); err != nil {
+			return err
+		}
 	}
 	if s.alive() {
 		// runc deletes a created container without force: it never ran.
@@ -196,12 +199,12 @@ func (r Runtime) Delete(id string, force bool) error {
 			return err
 		}
 	}
-	if s.SharedPID || force {
+	if g != nil && (s.SharedPID || force) {
 		if err := g.Kill(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if s.OwnCgroup {
+	if g != nil && s.OwnCgroup {
 		if err := g.Delete(); err != nil {
 			return err
 		}

@@ -171,6 +171,9 @@ func (s *state) pidfd() (int, error) {
 }
 
 func (s *state) group() (*cgroup.Cgroup, error) {
+	if s.Cgroup == "" {
+		return nil, errs.New(errs.Unsupported, "container %q has no cgroup of its own: its user may make none here", s.ID)
+	}
 	layout, err := cgroup.Detect()
 	if err != nil {
 		return nil, err

@@ -286,8 +286,12 @@ func (b *builder) sysctls() {
 			file, dotted = k, strings.NewReplacer("/", ".", ".", "/").Replace(k)
 		}
 		ns := namespaced(dotted)
-		if ns == "" || strings.ContainsAny(k, "\x00\n+ ") || slices.Contains(strings.Split(file, "/"), "..") {
+		if ns == "" || strings.ContainsAny(k, "\x00\n+ ") || slices.Contains(strings.Split(file, "/"), "..") || slices.Contains(strings.Split(file, "/"), "") {
 			b.fault("linux.sysctl: %q is not a namespaced sysctl", k)
+			continue
+		}
+		if strings.ContainsAny(b.linux.Sysctl[k], "\x00\n") {
+			b.fault("linux.sysctl: the value of %q holds more than one line", k)
 			continue
 		}
 		if !b.own(ns) {

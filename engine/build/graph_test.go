@@ -110,6 +110,33 @@ func TestPlatformArgs(t *testing.T) {
 	}
 }
 
+// A base image's trigger is a stranger's text: none may end the daemon.
+func TestHostileTriggers(t *testing.T) {
+	for _, text := range []string{"# check=skip=all\nRUN x", "#check=error=true\nCOPY a b", "FROM x", "", "\n\n", "ONBUILD RUN x", "RUN a\nRUN b", "RUN <<E\nx\nE"} {
+		cmd, err := parseTrigger(text)
+		t.Log(cmd, err)
+	}
+	if _, err := compile(t, "# check=skip=JSONArgsRecommended\nFROM scratch\n# check=skip=all\nCMD x\n", Args{}); err != nil {
+		t.Error(err)
+	}
+	g, err := compile(t, "FROM scratch as X\nCMD x\nCMD y\nWORKDIR rel\nENV k v\nENV API_TOKEN=1\nrun x\nMAINTAINER m\n", Args{})
+	var rules []string
+	for _, a := range g.Advice {
+		rules = append(rules, fmt.Sprintf("%d:%s", a.Line, a.Rule))
+	}
+	if want := "1:StageNameCasing 1:FromAsCasing 2:JSONArgsRecommended 3:MultipleInstructionsDisallowed 3:JSONArgsRecommended 4:WorkdirRelativePath 5:LegacyKeyValueFormat 6:SecretsUsedInArgOrEnv 8:MaintainerDeprecated 7:ConsistentInstructionCasing"; err != nil || strings.Join(rules, " ") != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, strings.Join(rules, " "), want)
+	}
+	if _, err := compile(t, "# check=error=true\nFROM scratch\nCMD x\n", Args{}); err == nil || !strings.Contains(err.Error(), "JSONArgsRecommended") {
+		t.Error(err)
+	}
+}
+
+func FuzzTrigger(f *testing.F) {
+	f.Add("# check=skip=all\nRUN x")
+	f.Fuzz(func(t *testing.T, text string) { parseTrigger(text) })
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add("FROM scratch\nCOPY a /\n")
 	f.Add("# escape=`\nARG x=1\nFROM a$x AS b\nRUN <<EOF\nx\nEOF\nONBUILD COPY --from=b a b\n")

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"golang.org/x/sys/unix"
 
@@ -137,9 +138,14 @@ func parseTrigger(text string) (instructions.Command, error) {
 	if len(res.AST.Children) != 1 {
 		return nil, errs.New(errs.Invalid, "a trigger is one instruction")
 	}
-	cmd, err := instructions.ParseCommand(res.AST.Children[0])
+	// The parser takes a check directive above the line for its linter's, which must not be nil then.
+	v, err := instructions.ParseInstructionWithLinter(res.AST.Children[0], linter.New(&linter.Config{SkipAll: true}))
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "%w", plainError(err))
+	}
+	cmd, ok := v.(instructions.Command)
+	if !ok {
+		return nil, errs.New(errs.Invalid, "FROM cannot be a trigger")
 	}
 	if cmd.Name() == "onbuild" || cmd.Name() == "ONBUILD" {
 		return nil, errs.New(errs.Invalid, "ONBUILD cannot trigger ONBUILD")

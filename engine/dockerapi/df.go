@@ -43,7 +43,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		out.LayersSize = u.LayerBytes
+		out.LayersSize = u.LayerBytes + u.BlobBytes // both are on disk: it sums to what du says
 		for _, img := range s.Images.List() {
 			out.Images = append(out.Images, s.imageSummary(img))
 		}

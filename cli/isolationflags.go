@@ -15,7 +15,7 @@ type isolationFlags struct {
 }
 
 func (c *isolationFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&c.userns, "userns", "", "host, or private: users of its own, so that its root is nobody on the host")
+	f.StringVar(&c.userns, "userns", "", "host is the only one")
 	f.StringVar(&c.domainname, "domainname", "", "NIS domain name")
 	f.StringVar(&c.runtime, "runtime", "", "knarr is the only one")
 	f.StringVar(&c.isolation, "isolation", "", "default is the only one")

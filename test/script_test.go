@@ -31,6 +31,11 @@ func TestScripts(t *testing.T) {
 				e.Vars = append(e.Vars, i.env...)
 				name := strings.ReplaceAll(strings.ToLower(filepath.Base(e.WorkDir)), "_", "-")
 				ns := strings.TrimPrefix(name, "script-")
+				examples, err := filepath.Abs("../examples")
+				if err != nil {
+					return err
+				}
+				e.Vars = append(e.Vars, "EXAMPLES="+examples)
 				e.Vars = append(e.Vars, "PAYLOAD="+filepath.Join(i.data, "payload"), "NS="+ns, "HOME="+e.WorkDir, "REGISTRY="+open, "LOCKED_REGISTRY="+locked)
 				i.must(t, "kubectl", "create", "namespace", ns)
 				own := filepath.Join(e.WorkDir, ".kubeconfig")

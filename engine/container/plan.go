@@ -4,6 +4,7 @@ package container
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,6 +28,9 @@ func (e *Engine) plan(c *entry, rec record, at place) (Plan, error) {
 	defer root.Close()
 	user, home, err := lookupUser(root, rec.Config.User, rec.Spec.Groups)
 	if err != nil {
+		return Plan{}, err
+	}
+	if err := makeWorkingDir(root, rec.Config.WorkingDir); err != nil {
 		return Plan{}, err
 	}
 	parent, err := e.cgroupParent(rec)
@@ -57,6 +61,23 @@ func (e *Engine) plan(c *entry, rec record, at place) (Plan, error) {
 		p.DeviceRule = append(p.DeviceRule, r)
 	}
 	return p, err
+}
+
+// makeWorkingDir makes a missing working directory, as Docker does: an image need not have it. No link of the image leads out.
+func makeWorkingDir(root *inroot.Dir, dir string) error {
+	switch st, err := root.Stat(dir); {
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return errs.New(errs.Invalid, "Cannot mkdir: %s is not a directory", dir)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("working directory %s: %w", dir, err)
+	}
+	made, err := root.MkdirAll(dir, 0o755, nil)
+	if err != nil {
+		return fmt.Errorf("make the working directory %s: %w", dir, err)
+	}
+	return made.Close()
 }
 
 // cgroupParent is the group that a container's own group is made in.

@@ -63,12 +63,9 @@ func askedHostConfig(c container.Container) *dcontainer.HostConfig {
 	}
 	h := a.HostConfig
 	h.NetworkMode, h.RestartPolicy, h.IpcMode, h.CgroupnsMode, h.ShmSize = is.NetworkMode, is.RestartPolicy, is.IpcMode, is.CgroupnsMode, is.ShmSize
-	h.CPUShares, h.CPUPeriod, h.CPUQuota, h.NanoCPUs = is.CPUShares, is.CPUPeriod, is.CPUQuota, is.NanoCPUs
-	h.CpusetCpus, h.CpusetMems, h.BlkioWeight = is.CpusetCpus, is.CpusetMems, is.BlkioWeight
-	h.Memory, h.MemorySwap, h.MemoryReservation = is.Memory, is.MemorySwap, is.MemoryReservation
-	if is.PidsLimit != nil {
-		h.PidsLimit = is.PidsLimit
-	}
+	limits := is.Resources // as they took effect; what an update cannot change is as it was asked for
+	limits.Devices, limits.DeviceCgroupRules, limits.DeviceRequests, limits.Ulimits = h.Devices, h.DeviceCgroupRules, h.DeviceRequests, h.Ulimits
+	h.Resources = limits
 	h.Runtime = cmp.Or(h.Runtime, runtimeName)
 	h.LogConfig.Type = cmp.Or(h.LogConfig.Type, "json-file")
 	if h.LogConfig.Config == nil {

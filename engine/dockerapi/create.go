@@ -84,6 +84,9 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 		d := time.Duration(*c.StopTimeout) * time.Second
 		spec.StopGrace = &d
 	}
+	for _, err := range conflicts(c, h) {
+		bad(err)
+	}
 	bad(dcontainer.ValidateRestartPolicy(h.RestartPolicy))
 	if h.AutoRemove && h.RestartPolicy.Name != "" && h.RestartPolicy.Name != dcontainer.RestartPolicyDisabled {
 		bad(fmt.Errorf("can't create 'AutoRemove' container with restart policy"))

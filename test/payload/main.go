@@ -86,7 +86,7 @@ func run(verb string, args []string) error {
 	case "deaf": // sleep without ever receiving SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("deaf")
-		select {}
+		<-time.After(24 * time.Hour)
 	case "eat": // eat MIB: take that much memory
 		return eat(args[0])
 	case "serve":

@@ -9,6 +9,7 @@ package controllers
 import (
 	"net/netip"
 
+	"github.com/knarr/knarr/controllers/certificates"
 	"github.com/knarr/knarr/controllers/deployment"
 	"github.com/knarr/knarr/controllers/endpoints"
 	"github.com/knarr/knarr/controllers/endpointslice"
@@ -26,7 +27,8 @@ import (
 
 // Config is what the controllers must be told of the cluster.
 type Config struct {
-	ClusterCIDR netip.Prefix // addresses of pods, of which each node gets a part
+	ClusterCIDR netip.Prefix        // addresses of pods, of which each node gets a part
+	Signer      certificates.Signer // of certificate signing requests; nil: they are approved, not signed
 }
 
 // All lists the controllers; their order means nothing.
@@ -43,6 +45,7 @@ func All(c Config) []reconcile.Controller {
 		nodeipam.Controller(c.ClusterCIDR),
 		podgarbage.Controller(),
 		resourcequota.Controller(),
+		certificates.Controller(c.Signer),
 		garbage.Controller(),
 	}
 }

@@ -45,7 +45,7 @@ func start(t *testing.T) *plane {
 	manager, sched := s.As(auth.Component("kube-controller-manager")), s.As(auth.Component("kube-scheduler"))
 	sink := events.New(manager, log)
 	p := &plane{Server: s, t: t}
-	p.loop = reconcile.New(s.Cache(), manager, func(name string) reconcile.Recorder { return sink.For(name, "") }, reconcile.Options{}, log, controllers.All(controllers.Config{ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16")})...)
+	p.loop = reconcile.New(s.Cache(), manager, func(name string) reconcile.Recorder { return sink.For(name, "") }, reconcile.Options{}, log, controllers.All(controllers.Config{ClusterCIDR: netip.MustParsePrefix("10.42.0.0/16"), Signer: s.Auth()})...)
 	schedSink := events.New(sched, log)
 	for _, run := range []func(context.Context) error{
 		p.loop.Run, sink.Run, schedSink.Run, scheduler.New(s.Cache(), sched, schedSink.For("default-scheduler", ""), log).Run,

@@ -25,6 +25,7 @@ import (
 	"github.com/knarr/knarr/apiserver"
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/controllers"
+	"github.com/knarr/knarr/controllers/certificates"
 	"github.com/knarr/knarr/dns"
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
@@ -100,7 +101,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if cfg.Has(Controllers) {
 		doer := plane.as(auth.Component("kube-controller-manager"))
 		sink := events.New(doer, log)
-		loop := reconcile.New(plane.reader, doer, recorder(sink), reconcile.Options{}, log.With("component", "controllers"), controllers.All(controllers.Config{ClusterCIDR: cfg.ClusterCIDR})...)
+		loop := reconcile.New(plane.reader, doer, recorder(sink), reconcile.Options{}, log.With("component", "controllers"), controllers.All(controllers.Config{ClusterCIDR: cfg.ClusterCIDR, Signer: plane.signer})...)
 		g.Go(func() error { return sink.Run(ctx) })
 		g.Go(func() error { return loop.Run(ctx) })
 	}
@@ -150,6 +151,7 @@ type plane struct {
 	as     func(auth.User) client.Doer
 	wait   func(context.Context) error // until it answers
 
+	signer  certificates.Signer                                  // nil: the authority's key is elsewhere
 	serving func(*tls.ClientHelloInfo) (*tls.Certificate, error) // the kubelet's certificate
 	clients *x509.CertPool                                       // who may ask the kubelet
 	follow  func(context.Context, *corev1.Pod) error             // nil: the reader has everything
@@ -221,7 +223,7 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	}
 	return &plane{
 		reader: server.Cache(), as: server.As, wait: ready,
-		serving: issued(server.Auth(), cfg), clients: server.Auth().Pool(),
+		signer: server.Auth(), serving: issued(server.Auth(), cfg), clients: server.Auth().Pool(),
 	}, func() { st.Close() }, nil
 }
 

@@ -141,6 +141,7 @@ func componentRoles() []*rbacv1.ClusterRole {
 			rule("create", "authorization.k8s.io", "subjectaccessreviews"),
 			rule("list watch", "*", "*")),
 		role("system:node"), // the Node authorizer does its work; the role is there because people look for it
+		role("system:node-bootstrapper", rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests")),
 		role("system:node-proxier", events,
 			rule("list watch", "core", "services endpoints"),
 			rule("list watch get", "core", "nodes"),
@@ -181,6 +182,12 @@ func controllerRoles() []*rbacv1.ClusterRole {
 			rule(read+" create update", "core", "configmaps"), rule(read, "core", "namespaces")),
 		role("system:controller:generic-garbage-collector", events,
 			rule("delete get list patch update watch", "*", "*")),
+		role("system:controller:certificate-controller", events,
+			rule(read+" delete update", "certificates.k8s.io", "certificatesigningrequests"),
+			rule("update", "certificates.k8s.io", "certificatesigningrequests/approval certificatesigningrequests/status"),
+			rule("approve sign", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet",
+				"kubernetes.io/kubelet-serving", "kubernetes.io/legacy-unknown"),
+			rule("create", "authorization.k8s.io", "subjectaccessreviews")),
 		role("system:controller:resourcequota-controller", events,
 			rule("list watch", "*", "*"), rule("update", "core", "resourcequotas/status")),
 		role("system:controller:pod-garbage-collector", rule(read+" delete", "core", "pods"), rule(read, "core", "nodes"), rule("patch", "core", "pods/status")),
@@ -219,6 +226,7 @@ func Bindings() []*rbacv1.ClusterRoleBinding {
 		binding("system:controllers", "system:controller:all", user("system:kube-controller-manager")),
 		binding("system:kube-dns", "system:kube-dns", user("system:kube-dns"), account("kube-dns")),
 		binding("system:node", "system:node"),
+		binding("system:node-bootstrapper", "system:node-bootstrapper", group(bootstrapGroup), group(Nodes)),
 	}
 	for _, r := range controllerRoles() {
 		const prefix = "system:controller:"

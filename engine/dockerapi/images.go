@@ -362,7 +362,7 @@ func (s *Server) imageImport(w http.ResponseWriter, r *http.Request, src string)
 	if err := checkChanges(q["changes"]); err != nil {
 		return err
 	}
-	img, err := s.Images.Import(r.Context(), r.Body, image.ImportOptions{Name: name, Message: q.Get("message"), Platform: q.Get("platform")})
+	img, err := s.Images.Import(r.Context(), r.Body, image.ImportOptions{Name: unlessChanged(name, q["changes"]), Message: q.Get("message"), Platform: q.Get("platform")})
 	if err != nil {
 		return err
 	}
@@ -458,7 +458,7 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	img, err := s.Containers.Commit(r.Context(), q.Get("container"), container.CommitOptions{
-		Name: name, Author: q.Get("author"), Message: q.Get("comment"), Config: changedConfig(cfg), NoPause: q.Has("pause") && !truth(r, "pause"),
+		Name: unlessChanged(name, q["changes"]), Author: q.Get("author"), Message: q.Get("comment"), Config: changedConfig(cfg), NoPause: q.Has("pause") && !truth(r, "pause"),
 	})
 	if err != nil {
 		return err
@@ -467,6 +467,14 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, map[string]string{"Id": img.ID.String()})
+}
+
+// unlessChanged leaves the name to the image that the changes make.
+func unlessChanged(name string, changes []string) string {
+	if len(changes) > 0 {
+		return ""
+	}
+	return name
 }
 
 // changedConfig is nil when the client says nothing, so that the container's own configuration is kept.
@@ -492,14 +500,35 @@ func checkChanges(changes []string) error {
 	return nil
 }
 
-// withChanges builds the instructions of --change on top of an image and gives name to the result.
+// withChanges lays the instructions of --change over an image's configuration and gives name to the result. It has img's layers
+// and history; img itself, which has no name, goes.
 func (s *Server) withChanges(ctx context.Context, img image.Image, changes []string, name string) (image.Image, error) {
 	if len(changes) == 0 {
 		return img, nil
 	}
 	req := build.Request{Source: []byte("FROM " + img.ID.String() + "\n" + strings.Join(changes, "\n") + "\n"), Dockerfile: "--change"}
-	if name != "" {
-		req.Tags = []string{name}
+	built, err := s.Builder.Build(ctx, req)
+	if err != nil {
+		return image.Image{}, errors.Join(err, s.forget(ctx, img))
 	}
-	return s.Builder.Build(ctx, req)
+	spec := img.Config
+	spec.Config = built.Config.Config
+	var names []string
+	if name != "" {
+		names = []string{name}
+	}
+	out, err := s.Images.Put(ctx, image.PutOptions{Base: img, Config: spec, Names: names})
+	if err == nil && built.ID != out.ID {
+		err = s.forget(ctx, built)
+	}
+	return out, err
+}
+
+// forget removes an image that was only a step. One that something else has got hold of stays.
+func (s *Server) forget(ctx context.Context, img image.Image) error {
+	_, err := s.Images.Remove(ctx, img.ID.String(), image.RemoveOptions{InUse: s.Containers.ImageUsers})
+	if errors.Is(err, errs.Conflict) || errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
 }

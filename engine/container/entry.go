@@ -86,7 +86,11 @@ func (c *entry) view() Container {
 		}
 		v.Networks[main] = r.Spec.Network
 	}
-	v.ExecIDs = slices.Sorted(maps.Keys(c.execs))
+	for _, id := range slices.Sorted(maps.Keys(c.execs)) {
+		if !c.execs[id].gone.Load() {
+			v.ExecIDs = append(v.ExecIDs, id)
+		}
+	}
 	if s.running() {
 		v.Pid = s.Pid
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,13 +24,14 @@ import (
 // maxExecs bounds the ended execs that a container remembers.
 const maxExecs = 256
 
-// execution is one further process. It lives in memory only: a restart of the daemon forgets it, not the process.
+// execution is one further process. A restart of the daemon finds it again by its monitor.
 // mu guards the fields below it; entry.mu may be taken while it is held, never the other way round.
 type execution struct {
 	id   string
 	c    *entry
 	spec ExecSpec
 	made time.Time
+	gone atomic.Bool // it has ended
 
 	mu      sync.Mutex
 	started bool
@@ -147,7 +149,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams, detach boo
 	if err != nil {
 		return err
 	}
-	p, err := e.execStart(ctx, x)
+	p, err := e.execStart(ctx, x, detach)
 	if err != nil {
 		return err
 	}
@@ -188,7 +190,7 @@ func drainExec(p *shim.ExecProcess) {
 }
 
 // execStart starts the process once.
-func (e *Engine) execStart(ctx context.Context, x *execution) (*shim.ExecProcess, error) {
+func (e *Engine) execStart(ctx context.Context, x *execution, detach bool) (*shim.ExecProcess, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.started {
@@ -206,10 +208,11 @@ func (e *Engine) execStart(ctx context.Context, x *execution) (*shim.ExecProcess
 		return nil, err
 	}
 	x.started = true
-	p, err := client.Exec(ctx, shim.Exec{ID: x.id, Process: *process, Stdin: x.spec.Stdin})
+	p, err := client.Exec(ctx, shim.Exec{ID: x.id, Process: *process, Stdin: x.spec.Stdin, Null: detach && !x.spec.Terminal})
 	if err != nil {
 		fail := startError(err)
 		x.over, x.exit = true, Exit{Code: fail.Code, Error: fail.Error()}
+		x.gone.Store(true)
 		return nil, fail
 	}
 	x.process, x.pid = p, p.Pid
@@ -220,9 +223,29 @@ func (e *Engine) execStart(ctx context.Context, x *execution) (*shim.ExecProcess
 	return p, nil
 }
 
+// rejoinExecs takes over the execs of a container that a monitor has kept. Their streams went with the last daemon.
+func (e *Engine) rejoinExecs(ctx context.Context, c *entry, client *shim.Client) {
+	known, err := client.Execs(ctx)
+	if err != nil {
+		e.log.Debug("execs of a container", "container", c.id, "err", err)
+		return
+	}
+	for _, k := range known {
+		p, err := client.Rejoin(k)
+		if err != nil {
+			e.log.Warn("rejoin an exec", "container", c.id, "exec", k.ID, "err", err)
+			continue
+		}
+		x := &execution{id: k.ID, c: c, spec: ExecSpec{Args: k.Args, Dir: k.Cwd, Terminal: k.Terminal}, made: time.Now(), started: true, process: p, pid: k.Pid}
+		c.execs[x.id], e.execs[x.id] = x, x // nobody else has the container yet
+		e.background(func(ctx context.Context) { e.execWait(ctx, x, p) })
+	}
+}
+
 // execWait notes the end.
 func (e *Engine) execWait(ctx context.Context, x *execution, p *shim.ExecProcess) {
 	exit, err := p.Wait(ctx)
+	x.gone.Store(true)
 	x.mu.Lock()
 	x.over, x.process = true, nil
 	x.exit = Exit{Code: exit.Code, Signal: exit.Signal, StartedAt: exit.StartedAt, ExitedAt: exit.ExitedAt}

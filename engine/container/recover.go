@@ -108,6 +108,7 @@ func (e *Engine) takeOver(ctx context.Context, c *entry) error {
 	if err := client.Start(ctx); err != nil && !errors.Is(err, errs.Conflict) && !errors.Is(err, errs.Gone) {
 		e.log.Warn("finish an interrupted start", "container", c.id, "err", err)
 	}
+	e.rejoinExecs(ctx, c, client)
 	e.follow(c, client, -1)
 	e.startHealth(c, c.rec)
 	return nil

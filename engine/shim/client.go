@@ -249,21 +249,48 @@ func (c *Client) Exec(ctx context.Context, e Exec) (*ExecProcess, error) {
 		return nil, err
 	}
 	p := &ExecProcess{Pid: r.Pid, client: c, id: e.ID, done: make(chan struct{})}
-	if e.Process.Terminal {
+	switch {
+	case e.Process.Terminal:
 		p.terminal(fds)
-	} else {
+	case e.Null:
+		closeAll(fds)
+	default:
 		p.take(fds, AttachOptions{Stdin: e.Stdin, Stdout: true, Stderr: true})
 	}
-	go func() {
-		defer close(p.done)
-		defer cn.Close()
-		var r response
-		if _, err := cn.recv(&r); err != nil {
-			p.err = errs.New(errs.Gone, "wait for exec %s: the monitor has ended: %w", e.ID, err)
-		} else if p.err = r.err(); p.err == nil {
-			p.exit = *r.Exit
-		}
-	}()
+	go p.await(cn)
+	return p, nil
+}
+
+// await reads the end of the process from the connection that it was asked for on.
+func (p *ExecProcess) await(cn *conn) {
+	defer close(p.done)
+	defer cn.Close()
+	var r response
+	if _, err := cn.recv(&r); err != nil {
+		p.err = errs.New(errs.Gone, "wait for exec %s: the monitor has ended: %w", p.id, err)
+	} else if p.err = r.err(); p.err == nil {
+		p.exit = *r.Exit
+	}
+}
+
+// Execs lists what Exec has started and whose end nobody has been told.
+func (c *Client) Execs(ctx context.Context) ([]KnownExec, error) {
+	r, err := c.ask(ctx, request{Op: opExecs})
+	return r.Execs, err
+}
+
+// Rejoin answers a process of Execs; its streams went with the client that started it.
+func (c *Client) Rejoin(e KnownExec) (*ExecProcess, error) {
+	cn, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	if err := cn.send(request{Op: opExecWait, ExecID: e.ID}); err != nil {
+		cn.Close()
+		return nil, err
+	}
+	p := &ExecProcess{Pid: e.Pid, client: c, id: e.ID, done: make(chan struct{})}
+	go p.await(cn)
 	return p, nil
 }
 

@@ -28,6 +28,8 @@ import (
 //	  │ wait {watch, after} ────────────────────▶│  ◀── {exit}, when there is one; with watch {oom} for each until then
 //	  │ attach {streams} ───────────────────────▶│  ◀── {} with pipe ends; closing the connection detaches
 //	  │ exec {process} ─────────────────────────▶│  ◀── {pid} with pipe ends or a terminal; later {exit}
+//	  │ execs ──────────────────────────────────▶│  ◀── {execs}: what runs, and ended without its client
+//	  │ execwait {execID} ──────────────────────▶│  ◀── {exit}, when there is one
 //
 // A message is a length of four bytes, big endian, and that many bytes of JSON. Descriptors travel with the length.
 const maxMessage = 8 << 20
@@ -44,6 +46,8 @@ const (
 	opCloseStdin = "closestdin"
 	opResize     = "resize"
 	opExec       = "exec"
+	opExecs      = "execs"
+	opExecWait   = "execwait"
 	opReopenLog  = "reopenlog"
 	opShutdown   = "shutdown"
 )
@@ -69,7 +73,9 @@ type response struct {
 	Kind  int    `json:"kind,omitempty"` // index in errs.All, from 1
 	Pid   int    `json:"pid,omitempty"`
 	Exit  *Exit  `json:"exit,omitempty"`
-	OOM   *OOM   `json:"oom,omitempty"`
+
+	Execs []KnownExec `json:"execs,omitempty"`
+	OOM   *OOM        `json:"oom,omitempty"`
 }
 
 func failure(err error) response {

@@ -125,6 +125,12 @@ func (m *monitor) answer(c *conn) {
 	case opExec:
 		m.answerExec(c, q)
 		return
+	case opExecs:
+		_ = c.send(response{Execs: m.knownExecs()})
+		return
+	case opExecWait:
+		m.answerExecWait(c, q)
+		return
 	}
 	if err := m.do(q); err != nil {
 		_ = c.send(failure(err))
@@ -232,7 +238,65 @@ func descriptors(files []*os.File) []int {
 type execution struct {
 	pid    int
 	master *os.File // its terminal, or nil
-	exited chan Exit
+	about  KnownExec
+	ended  chan struct{} // closed when exit is set
+	exit   Exit
+}
+
+// maxUnclaimed bounds the ends of execs that are kept for a client that may come back.
+const maxUnclaimed = 64
+
+// knownExecs lists what runs, and what ended without anybody to be told.
+func (m *monitor) knownExecs() []KnownExec {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []KnownExec
+	for _, x := range m.execs {
+		if x.about.Pid != 0 {
+			out = append(out, x.about)
+		}
+	}
+	return out
+}
+
+// answerExecWait tells the end of an exec whose first client has gone, and forgets it.
+func (m *monitor) answerExecWait(c *conn, q request) {
+	x, err := m.findExec(q.ExecID)
+	if err != nil {
+		_ = c.send(failure(err))
+		return
+	}
+	select {
+	case <-x.ended:
+		if c.send(response{Exit: &x.exit}) == nil {
+			m.forgetExec(q.ExecID)
+		}
+	case <-gone(c):
+	}
+}
+
+func (m *monitor) forgetExec(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.execs, id)
+}
+
+// keepUnclaimed waits out an exec whose client has gone, and keeps its end, unless there are many such.
+func (m *monitor) keepUnclaimed(id string, x *execution) {
+	<-x.ended
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	over := 0
+	for _, o := range m.execs {
+		select {
+		case <-o.ended:
+			over++
+		default:
+		}
+	}
+	if over > maxUnclaimed {
+		delete(m.execs, id)
+	}
 }
 
 func goneError(id string) error { return errs.New(errs.Gone, "exec %s is not running", id) }
@@ -253,7 +317,7 @@ func (m *monitor) answerExec(c *conn, q request) {
 		return
 	}
 	id := q.Exec.ID
-	x := &execution{exited: make(chan Exit, 1)}
+	x := &execution{ended: make(chan struct{})}
 	m.mu.Lock()
 	taken := m.execs[id] != nil
 	if !taken {
@@ -264,20 +328,25 @@ func (m *monitor) answerExec(c *conn, q request) {
 		_ = c.send(failure(errs.New(errs.Exists, "exec %s runs already", id)))
 		return
 	}
+	keep := false
 	defer func() {
-		m.mu.Lock()
-		delete(m.execs, id)
-		m.mu.Unlock()
+		if !keep {
+			m.forgetExec(id)
+		}
 		if x.master != nil {
 			x.master.Close()
 		}
 	}()
-	started := time.Now().UTC()
+	x.exit.StartedAt = time.Now().UTC()
 	theirs, err := m.exec(x, q.Exec)
 	if err != nil {
 		_ = c.send(failure(err))
 		return
 	}
+	m.mu.Lock()
+	p := q.Exec.Process
+	x.about = KnownExec{ID: id, Pid: x.pid, Args: p.Args, Cwd: p.Cwd, Terminal: p.Terminal}
+	m.mu.Unlock()
 	err = c.send(response{Pid: x.pid}, descriptors(theirs)...)
 	for _, f := range theirs {
 		if f != x.master {
@@ -288,10 +357,11 @@ func (m *monitor) answerExec(c *conn, q request) {
 		return
 	}
 	select {
-	case e := <-x.exited:
-		e.StartedAt = started
-		_ = c.send(response{Exit: &e})
-	case <-gone(c): // the process goes on without its client; a terminal hangs up
+	case <-x.ended:
+		_ = c.send(response{Exit: &x.exit})
+	case <-gone(c): // the process goes on without its client, and so does its terminal
+		keep = true
+		m.keepUnclaimed(id, x)
 	}
 }
 
@@ -321,7 +391,7 @@ func (m *monitor) exec(x *execution, e *Exec) (theirs []*os.File, err error) {
 			return nil, err
 		}
 		ours = append(ours, console, o.Console)
-	} else {
+	} else if !e.Null {
 		for i := range o.Stdio {
 			if i == 0 && !e.Stdin {
 				continue
@@ -342,7 +412,12 @@ func (m *monitor) exec(x *execution, e *Exec) (theirs []*os.File, err error) {
 	if x.pid, err = m.runtime.Exec(m.launch.ID, o); err != nil {
 		return theirs, err
 	}
-	m.waiting[x.pid] = func(ws unix.WaitStatus) { x.exited <- exitOf(ws) }
+	m.waiting[x.pid] = func(ws unix.WaitStatus) {
+		started := x.exit.StartedAt
+		x.exit = exitOf(ws)
+		x.exit.StartedAt = started
+		close(x.ended)
+	}
 	if console != nil {
 		if x.master, err = receiveTerminal(console); err != nil {
 			return theirs, err

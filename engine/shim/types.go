@@ -87,4 +87,14 @@ type Exec struct {
 	ID      string // unique within the container while it runs
 	Process specs.Process
 	Stdin   bool // without it stdin reads end of file
+	Null    bool // no streams at all: what it writes goes nowhere; not with a terminal
+}
+
+// KnownExec is an Exec that a monitor runs, or that has ended while nobody waited for it.
+type KnownExec struct {
+	ID       string   `json:"id"`
+	Pid      int      `json:"pid"`
+	Args     []string `json:"args"`
+	Cwd      string   `json:"cwd,omitempty"`
+	Terminal bool     `json:"terminal,omitempty"`
 }

@@ -108,7 +108,7 @@ func runTests(ctx context.Context, o options, c *cluster) error {
 		args = append(args, "--skip="+o.skip)
 	}
 	args = append(args, filepath.Join(o.cache, "e2e.test"), "--",
-		"--kubeconfig="+c.kubeconfig(), "--provider=skeleton", "--disable-log-dump", "--num-nodes=2",
+		"--kubeconfig="+c.kubeconfig(), "--provider=skeleton", "--disable-log-dump", "--dump-logs-on-failure=false", "--num-nodes=2",
 		"--allowed-not-ready-nodes=0", "--report-dir="+o.out)
 	log, err := os.OpenFile(filepath.Join(o.out, "e2e.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 type options struct {
@@ -117,6 +118,7 @@ func runTests(ctx context.Context, o options, c *cluster) error {
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, filepath.Join(o.cache, "ginkgo"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second // ginkgo cleans up first, which may wait for what will not come
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig())
 	cmd.Stdout, cmd.Stderr = log, log
 	fmt.Println("running the specs; progress is in", log.Name())

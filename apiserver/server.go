@@ -97,6 +97,7 @@ type Server struct {
 	authn     *auth.Authenticator
 	authz     *auth.Authorizer
 	described *described
+	webhooks  *webhook.Client
 	metrics   *metrics
 	flight    *flight
 	events    *events.Sink
@@ -122,7 +123,8 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
-	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, crd.Definer(nil), log), kinds.All, cache.Options{}, log)
+	s.webhooks = webhook.New(s.webhookAddress)
+	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, crd.Definer(s.convert), log), kinds.All, cache.Options{}, log)
 	s.authz = &auth.Authorizer{State: s.cache}
 	if err := s.openAuth(cfg); err != nil {
 		return nil, err
@@ -130,7 +132,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	s.events = events.New(s.As(self()), log)
 	s.core = rest.New(rest.Config{
 		Store: cfg.Store, Cache: s.cache, Steps: admission.Steps(admission.Config{
-			Authorizer: s.authz, State: s.cache, Now: now, Webhooks: webhook.New(s.webhookAddress),
+			Authorizer: s.authz, State: s.cache, Now: now, Webhooks: s.webhooks,
 			Tell: func(about kinds.Object, reason, message string) {
 				s.events.For("apiserver", "").Event(about, corev1.EventTypeWarning, reason, message)
 			},

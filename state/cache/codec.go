@@ -36,8 +36,10 @@ func Encode(t *kinds.Type, obj kinds.Object) ([]byte, error) {
 func EncodeProtobuf(t *kinds.Type, obj kinds.Object) ([]byte, error) {
 	m, ok := obj.(protoMarshaler)
 	if !ok {
-		obj = shallow(obj)
-		obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
+		if t.Custom == nil { // which says itself what it is
+			obj = shallow(obj)
+			obj.GetObjectKind().SetGroupVersionKind(t.GroupVersionKind)
+		}
 		b, err := json.Marshal(obj)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s %s: %w", t.Kind, obj.GetName(), err)

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -155,5 +158,86 @@ func TestManifestsOf2016(t *testing.T) {
 		if err != nil || !strings.Contains(out, step.want) {
 			t.Errorf("kubectl %s: %v\n%s\nwant %s", step.args, err, out, step.want)
 		}
+	}
+}
+
+const guarded = `
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {nodeName: node-1, containers: [{name: c, image: nginx}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+`
+
+// TestEvictionSpendsTheBudget: no eviction without a disruption left, and each takes one.
+func TestEvictionSpendsTheBudget(t *testing.T) {
+	s := apiservertest.New(t)
+	s.Account(t, "default")
+	if out, err := kubectl(t, s, guarded, "apply", "-f", "-"); err != nil {
+		t.Fatal(out, err)
+	}
+	set := clientset(t, s)
+	pod, err := set.CoreV1().Pods("default").Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	if _, err := set.CoreV1().Pods("default").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	evict := func() error {
+		return set.CoreV1().Pods("default").EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"}})
+	}
+	allow := func(n int32) {
+		b, err := set.PolicyV1().PodDisruptionBudgets("default").Get(t.Context(), "web", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: b.Generation, DisruptionsAllowed: n, DesiredHealthy: 1, CurrentHealthy: 1 + n, ExpectedPods: 1 + n}
+		if _, err := set.PolicyV1().PodDisruptionBudgets("default").UpdateStatus(t.Context(), b, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow(0)
+	if err := evict(); !apierrors.IsTooManyRequests(err) || err.Error() != "Cannot evict pod as it would violate the pod's disruption budget." {
+		t.Fatalf("with nothing left: %v", err)
+	}
+	allow(1)
+	if err := evict(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := set.PolicyV1().PodDisruptionBudgets("default").Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil || b.Status.DisruptionsAllowed != 0 || len(b.Status.DisruptedPods) != 1 {
+		t.Errorf("the budget was not spent: %v, %v", b.Status, err)
+	}
+}
+
+// TestDebugAddsContainers: an ephemeral container is added to a pod and stays as it was made.
+func TestDebugAddsContainers(t *testing.T) {
+	s := apiservertest.New(t)
+	s.Account(t, "default")
+	if out, err := kubectl(t, s, guarded, "apply", "-f", "-"); err != nil {
+		t.Fatal(out, err)
+	}
+	if out, err := kubectl(t, s, "", "debug", "web", "--image=busybox", "-c", "d", "--attach=false"); err != nil {
+		t.Fatal(out, err)
+	}
+	out, err := kubectl(t, s, "", "get", "pod", "web", "-o", "jsonpath={.spec.ephemeralContainers[0].name},{.metadata.generation}")
+	if err != nil || !strings.Contains(out, "d,2") {
+		t.Error(out, err)
+	}
+	pods := clientset(t, s).CoreV1().Pods("default")
+	pod, err := pods.Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.Spec.EphemeralContainers[0].Image = "other"
+	if _, err := pods.UpdateEphemeralContainers(t.Context(), "web", pod, metav1.UpdateOptions{}); err == nil || !strings.Contains(err.Error(), `existing ephemeral containers "d" may not be changed`) {
+		t.Errorf("changed: %v", err)
 	}
 }

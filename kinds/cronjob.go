@@ -12,6 +12,7 @@ import (
 // CronJob is batch/v1 CronJob.
 var CronJob = Kind[batchv1.CronJob]{
 	Group: "batch", Version: "v1", Name: "CronJob", Plural: "cronjobs", Short: []string{"cj"}, Categories: []string{"all"},
+	Validate:  validateCronJob,
 	Served:    []Served[batchv1.CronJob]{Alike[batchv1.CronJob, batchv1beta1.CronJob]("batch", "v1beta1", nil, nil)},
 	HasStatus: true,
 	Default: func(c *batchv1.CronJob) {

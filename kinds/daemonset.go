@@ -8,11 +8,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // DaemonSet is apps/v1 DaemonSet.
 var DaemonSet = Kind[appsv1.DaemonSet]{
 	Group: "apps", Version: "v1", Name: "DaemonSet", Plural: "daemonsets", Short: []string{"ds"}, Categories: []string{"all"},
+	Validate: validateDaemonSet,
+	ValidateUpdate: func(new, old *appsv1.DaemonSet) field.ErrorList {
+		f := &faults{}
+		f.immutable(field.NewPath("spec", "selector"), new.Spec.Selector, old.Spec.Selector)
+		return f.list
+	},
 	Served:    daemonSetVersions,
 	HasStatus: true,
 	Default:   defaultDaemonSet,

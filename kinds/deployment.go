@@ -106,12 +106,9 @@ func validateOwnSelector(f *faults, p *field.Path, kind string, selector *metav1
 		f.invalid(template.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`")
 	}
 	validateTemplate(f, template, t)
-	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		f.add(field.NotSupported(template.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
-	}
-	if t.Spec.ActiveDeadlineSeconds != nil {
-		f.forbidden(template.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported")
-	}
+	owner := map[string]string{"statefulset": "StatefulSet", "daemonset": "DaemonSet"}[kind]
+	or(&owner, "ReplicaSet") // a Deployment's pods have one
+	validateAlways(f, template, &t.Spec, owner)
 }
 
 func validateStrategy(f *faults, p *field.Path, s *appsv1.DeploymentStrategy) {

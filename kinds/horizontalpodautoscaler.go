@@ -15,8 +15,9 @@ import (
 // HorizontalPodAutoscaler is autoscaling/v2 HorizontalPodAutoscaler.
 var HorizontalPodAutoscaler = Kind[autoscalingv2.HorizontalPodAutoscaler]{
 	Group: "autoscaling", Version: "v2", Name: "HorizontalPodAutoscaler", Plural: "horizontalpodautoscalers",
-	Served: autoscalerVersions,
-	Short:  []string{"hpa"}, Categories: []string{"all"},
+	Validate: validateAutoscaler,
+	Served:   autoscalerVersions,
+	Short:    []string{"hpa"}, Categories: []string{"all"},
 	HasStatus: true, NoGeneration: true,
 	Default: defaultAutoscaler,
 	Columns: []Column[autoscalingv2.HorizontalPodAutoscaler]{

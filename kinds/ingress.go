@@ -13,6 +13,7 @@ import (
 // Ingress is networking.k8s.io/v1 Ingress, stored in the folder it had when it was an extension.
 var Ingress = Kind[networkingv1.Ingress]{
 	Group: "networking.k8s.io", Version: "v1", Name: "Ingress", Plural: "ingresses", Short: []string{"ing"},
+	Validate:  validateIngress,
 	Served:    ingressVersions,
 	Storage:   "ingress",
 	HasStatus: true,

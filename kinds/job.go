@@ -19,6 +19,7 @@ import (
 // Job is batch/v1 Job.
 var Job = Kind[batchv1.Job]{
 	Group: "batch", Version: "v1", Name: "Job", Plural: "jobs", Categories: []string{"all"},
+	Validate: validateJob, ValidateUpdate: validateJobUpdate,
 	HasStatus:    true,
 	Default:      defaultJob,
 	BeforeCreate: newJob,

@@ -13,6 +13,7 @@ import (
 // PersistentVolume is core/v1 PersistentVolume: a piece of storage in the cluster.
 var PersistentVolume = Kind[corev1.PersistentVolume]{
 	Version: "v1", Name: "PersistentVolume", Plural: "persistentvolumes", Short: []string{"pv"}, Cluster: true,
+	Validate: validatePersistentVolume, ValidateUpdate: validatePersistentVolumeUpdate,
 	HasStatus: true, NoGeneration: true,
 	Default:      defaultPersistentVolume,
 	Columns:      persistentVolumeColumns,

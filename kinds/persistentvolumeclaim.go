@@ -10,6 +10,7 @@ import (
 // PersistentVolumeClaim is core/v1 PersistentVolumeClaim: what a pod asks of storage.
 var PersistentVolumeClaim = Kind[corev1.PersistentVolumeClaim]{
 	Version: "v1", Name: "PersistentVolumeClaim", Plural: "persistentvolumeclaims", Short: []string{"pvc"},
+	Validate: validateClaim, ValidateUpdate: validateClaimUpdate,
 	HasStatus: true, NoGeneration: true,
 	Default:      defaultClaim,
 	Columns:      claimColumns,

@@ -10,6 +10,7 @@ import (
 // PodDisruptionBudget is policy/v1 PodDisruptionBudget: how many pods of a set may be evicted at once.
 var PodDisruptionBudget = Kind[policyv1.PodDisruptionBudget]{
 	Group: "policy", Version: "v1", Name: "PodDisruptionBudget", Plural: "poddisruptionbudgets", Short: []string{"pdb"},
+	Validate:  validateBudget,
 	Served:    budgetVersions,
 	HasStatus: true,
 	Columns: []Column[policyv1.PodDisruptionBudget]{

@@ -11,6 +11,7 @@ import (
 // PriorityClass is scheduling.k8s.io/v1 PriorityClass: a name for how important pods are.
 var PriorityClass = Kind[schedulingv1.PriorityClass]{
 	Group: "scheduling.k8s.io", Version: "v1", Name: "PriorityClass", Plural: "priorityclasses", Short: []string{"pc"}, Cluster: true,
+	Validate: validatePriorityClass, ValidateUpdate: validatePriorityClassUpdate,
 	Served:  []Served[schedulingv1.PriorityClass]{Alike[schedulingv1.PriorityClass, schedulingv1beta1.PriorityClass]("scheduling.k8s.io", "v1beta1", nil, nil)},
 	Default: func(c *schedulingv1.PriorityClass) { orSet(&c.PreemptionPolicy, corev1.PreemptLowerPriority) },
 	Columns: []Column[schedulingv1.PriorityClass]{

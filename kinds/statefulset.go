@@ -14,6 +14,7 @@ import (
 // StatefulSet is apps/v1 StatefulSet.
 var StatefulSet = Kind[appsv1.StatefulSet]{
 	Group: "apps", Version: "v1", Name: "StatefulSet", Plural: "statefulsets", Short: []string{"sts"}, Categories: []string{"all"},
+	Validate: validateStatefulSet, ValidateUpdate: validateStatefulSetUpdate,
 	Served:    statefulSetVersions,
 	HasStatus: true,
 	Default:   defaultStatefulSet,

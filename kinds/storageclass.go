@@ -17,6 +17,7 @@ const (
 // StorageClass is storage.k8s.io/v1 StorageClass.
 var StorageClass = Kind[storagev1.StorageClass]{
 	Group: "storage.k8s.io", Version: "v1", Name: "StorageClass", Plural: "storageclasses", Short: []string{"sc"}, Cluster: true,
+	Validate: validateStorageClass, ValidateUpdate: validateStorageClassUpdate,
 	Served:       []Served[storagev1.StorageClass]{Alike[storagev1.StorageClass, storagev1beta1.StorageClass]("storage.k8s.io", "v1beta1", nil, nil)},
 	NoGeneration: true,
 	Default: func(c *storagev1.StorageClass) {

@@ -41,6 +41,7 @@ func subresources() []Subresource {
 		{"scale", autoscalingv1.SchemeGroupVersion.WithKind("Scale"), []client.Verb{client.Get, client.Patch, client.Update},
 			func(t *kinds.Type) bool { return t.Scale != nil }, (*Core).scale},
 		{"binding", corev1.SchemeGroupVersion.WithKind("Binding"), []client.Verb{client.Create}, pods, (*Core).bind},
+		{"ephemeralcontainers", schema.GroupVersionKind{}, []client.Verb{client.Get, client.Patch, client.Update}, pods, (*Core).ephemeral},
 		{"eviction", policyv1.SchemeGroupVersion.WithKind("Eviction"), []client.Verb{client.Create}, pods, (*Core).evict},
 		{"token", authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"), []client.Verb{client.Create}, is[corev1.ServiceAccount], (*Core).token},
 		{"approval", schema.GroupVersionKind{}, []client.Verb{client.Get, client.Update, client.Patch}, is[certificatesv1.CertificateSigningRequest], (*Core).approval},
@@ -216,6 +217,9 @@ func (c *Core) evict(ctx context.Context, r *Request) (Answer, error) {
 		if o.Preconditions != nil && o.Preconditions.ResourceVersion != nil {
 			del.ResourceVersion = *o.Preconditions.ResourceVersion
 		}
+	}
+	if err := c.spend(ctx, r, del.DryRun); err != nil {
+		return Answer{}, err
 	}
 	if _, err := c.delete(ctx, &del); err != nil {
 		return Answer{}, err

@@ -69,7 +69,7 @@ func (c *Core) withEphemeral(ctx context.Context, r *Request, next, was *corev1.
 	if err := c.Steps.Validate(ctx, adm); err != nil {
 		return decision{}, err
 	}
-	if err := c.track(r, was, next); err != nil {
+	if err := c.track(ctx, r, was, next); err != nil {
 		return decision{}, err
 	}
 	return decision{next: next, demand: adm.Required()}, nil

@@ -207,6 +207,35 @@ func TestValidatingWebhooks(t *testing.T) {
 	}
 }
 
+// TestConnectionsAreAdmitted: a webhook may refuse exec into a pod; it sees how it is meant, and how long its answer counts.
+func TestConnectionsAreAdmitted(t *testing.T) {
+	s := apiservertest.New(t)
+	c := clientset(t, s)
+	var seen atomic.Pointer[admissionv1.AdmissionRequest]
+	deny, ca, _ := fakeHook(t, func(q *admissionv1.AdmissionRequest, a *admissionv1.AdmissionResponse) {
+		seen.Store(q)
+		a.Allowed, a.Result = false, &metav1.Status{Message: "no exec here"}
+	})
+	validating(t, c, "exec", deny, ca, func(w *admissionregistrationv1.ValidatingWebhook) {
+		w.Rules = []admissionregistrationv1.RuleWithOperations{{
+			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Connect},
+			Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/exec"}},
+		}}
+	})
+	exec := func() error {
+		return c.CoreV1().RESTClient().Post().Namespace("default").Resource("pods").Name("p").SubResource("exec").
+			Param("command", "id").Param("stdout", "true").Do(t.Context()).Error()
+	}
+	eventually(t, "the webhook counts", func() bool { return strings.Contains(exec().Error(), `denied the request: no exec here`) })
+	q := seen.Load()
+	if q.Operation != admissionv1.Connect || q.Kind.Kind != "PodExecOptions" || q.SubResource != "exec" || q.Name != "p" || !strings.Contains(string(q.Object.Raw), `"command":["id"]`) {
+		t.Errorf("asked about %+v %s", q, q.Object.Raw)
+	}
+	if err := c.CoreV1().RESTClient().Post().Namespace("default").Resource("pods").Name("p").SubResource("attach").Param("stdout", "true").Do(t.Context()).Error(); err == nil || strings.Contains(err.Error(), "denied") {
+		t.Errorf("attach, which nobody refuses: %v", err)
+	}
+}
+
 func TestQuotaHoldsUnderConcurrency(t *testing.T) {
 	s := apiservertest.New(t)
 	c := clientset(t, s)

@@ -45,6 +45,9 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, rt route,
 		warner(w)(c.t.Custom.Warning)
 	}
 	if handler, ok := s.connect(c); ok {
+		if err := s.admitConnection(w, r, c); err != nil {
+			return err
+		}
 		return handler(w, r, c)
 	}
 	switch rt.verb {

@@ -17,6 +17,8 @@ import (
 	"context"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
@@ -30,6 +32,9 @@ const (
 	Create Verb = "create"
 	Update Verb = "update"
 	Delete Verb = "delete"
+	// Connect is not a write but a connection to what an object stands for (exec, attach, portforward, proxy): only the
+	// steps that say so (Step.Connects) are asked.
+	Connect Verb = "connect"
 )
 
 // Request is one write.
@@ -40,8 +45,9 @@ type Request struct {
 	Namespace   string
 	Name        string // "" when it will be generated
 	Subresource string
-	Object      kinds.Object // what will be stored, or the subresource's own kind; steps may change it. Nil for Delete
-	Old         kinds.Object // what is stored; shared, read-only. Nil for Create
+	Object      kinds.Object   // what will be stored, or the subresource's own kind; steps may change it. Nil for Delete
+	Old         kinds.Object   // what is stored; shared, read-only. Nil for Create
+	Connection  runtime.Object // for Connect, how: a PodExecOptions or its like
 	DryRun      bool
 	Version     *kinds.Version // in which the client speaks; nil: the hub
 	Options     Options
@@ -109,6 +115,7 @@ func (r *Request) Notes() map[string]string { return r.audit }
 // Step is one plugin. Either function may be nil.
 type Step struct {
 	Name     string
+	Connects bool // asked about connections too
 	Mutate   func(context.Context, *Request) error
 	Validate func(context.Context, *Request) error
 }
@@ -137,6 +144,20 @@ func (c Chain) mutate(ctx context.Context, r *Request) error {
 		}
 	}
 	return nil
+}
+
+// Connect asks the steps that judge connections.
+func (c Chain) Connect(ctx context.Context, r *Request) error {
+	var asked Chain
+	for _, s := range c {
+		if s.Connects {
+			asked = append(asked, s)
+		}
+	}
+	if err := asked.mutate(ctx, r); err != nil {
+		return err
+	}
+	return asked.Validate(ctx, r)
 }
 
 // Validate runs the second half.

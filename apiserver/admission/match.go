@@ -35,6 +35,8 @@ func operation(r *Request) admissionv1.Operation {
 		return admissionv1.Create
 	case Delete:
 		return admissionv1.Delete
+	case Connect:
+		return admissionv1.Connect
 	}
 	return admissionv1.Update
 }

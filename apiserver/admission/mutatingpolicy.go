@@ -122,7 +122,7 @@ func (x *hooks) mutations(ctx context.Context, p *admissionregistrationv1.Mutati
 		if !equality.Semantic.DeepEqual(next, r.Object) {
 			r.Object, r.changed = next, true
 		}
-		if in.Object, err = asMap(r, r.Object, v); err != nil {
+		if in.Object, err = objectMap(r, r.Object, v); err != nil {
 			return err
 		}
 	}
@@ -186,7 +186,7 @@ func (x *hooks) applied(ctx context.Context, expression string, in *expr.Input, 
 		return nil, errors.New("the expression came to no object")
 	}
 	config["apiVersion"], config["kind"] = v.GroupVersion().String(), v.Kind
-	now, err := asMap(r, r.Object, v)
+	now, err := objectMap(r, r.Object, v)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 
 // validatingPolicies judge by expressions: ValidatingAdmissionPolicies, each as often as bindings and parameters say.
 func validatingPolicies(x *hooks) Step {
-	return Step{Name: "ValidatingAdmissionPolicy", Validate: func(ctx context.Context, r *Request) error {
+	return Step{Name: "ValidatingAdmissionPolicy", Connects: true, Validate: func(ctx context.Context, r *Request) error {
 		if exemptFromHooks(r) {
 			return nil
 		}

@@ -38,6 +38,14 @@ func asVersion(r *Request, o kinds.Object, v *kinds.Version) ([]byte, error) {
 	return json.Marshal(out)
 }
 
+// subject is what a request is about as JSON of version v: its object, or how a connection is made.
+func subject(r *Request, v *kinds.Version) ([]byte, error) {
+	if r.Connection != nil {
+		return json.Marshal(r.Connection)
+	}
+	return asVersion(r, r.Object, v)
+}
+
 // kindOf is what an object calls itself in version v.
 func kindOf(r *Request, o kinds.Object, v *kinds.Version) schema.GroupVersionKind {
 	if o == nil || kinds.Of(o) == r.Type {
@@ -60,6 +68,11 @@ func fromVersion(r *Request, data []byte, v *kinds.Version) (kinds.Object, error
 		}
 		out = v.ToHub(obj)
 		out.GetObjectKind().SetGroupVersionKind(r.Type.GroupVersionKind)
+		if c, ok := out.(*kinds.Custom); ok {
+			if _, err := c.Type.Custom.Prune(c); err != nil {
+				return nil, err
+			}
+		}
 		r.Type.Default(out)
 	} else {
 		obj, err := kinds.Scheme().New(kindOf(r, r.Object, v))
@@ -91,6 +104,10 @@ func review(r *Request, v *kinds.Version) *admissionv1.AdmissionRequest {
 		of = r.Old
 	}
 	kind, requestKind := metav1.GroupVersionKind(kindOf(r, of, v)), metav1.GroupVersionKind(kindOf(r, of, own))
+	if r.Connection != nil {
+		kind = metav1.GroupVersionKind(r.Connection.GetObjectKind().GroupVersionKind())
+		requestKind = kind
+	}
 	resource := func(gv schema.GroupVersion) metav1.GroupVersionResource {
 		return metav1.GroupVersionResource{Group: gv.Group, Version: gv.Version, Resource: r.Type.Plural}
 	}
@@ -124,6 +141,8 @@ func optionsOf(r *Request) runtime.RawExtension {
 	}
 	var o any
 	switch r.Verb {
+	case Connect:
+		return runtime.RawExtension{}
 	case Create:
 		o = &metav1.CreateOptions{TypeMeta: meta("CreateOptions"), DryRun: dry, FieldManager: r.Options.FieldManager, FieldValidation: r.Options.FieldValidation}
 	case Delete:
@@ -148,11 +167,14 @@ func input(s *cache.Snapshot, z *auth.Authorizer, r *Request, v *kinds.Version) 
 	in := &expr.Input{User: r.User, Authorizer: z, Resource: auth.Attributes{
 		Group: r.Type.Group, Version: v.Version, Resource: r.Type.Plural, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name,
 	}}
-	var err error
-	if in.Object, err = asMap(r, r.Object, v); err != nil {
+	object, err := subject(r, v)
+	if err != nil {
 		return nil, err
 	}
-	if in.Old, err = asMap(r, r.Old, v); err != nil {
+	if in.Object, err = asMap(object); err != nil {
+		return nil, err
+	}
+	if in.Old, err = objectMap(r, r.Old, v); err != nil {
 		return nil, err
 	}
 	raw, err := json.Marshal(review(r, v))
@@ -173,12 +195,20 @@ func input(s *cache.Snapshot, z *auth.Authorizer, r *Request, v *kinds.Version) 
 	return in, nil
 }
 
-func asMap(r *Request, o kinds.Object, v *kinds.Version) (map[string]any, error) {
+// objectMap is an object as expressions see it, in version v.
+func objectMap(r *Request, o kinds.Object, v *kinds.Version) (map[string]any, error) {
 	raw, err := asVersion(r, o, v)
-	if err != nil || raw == nil {
+	if err != nil {
 		return nil, err
 	}
+	return asMap(raw)
+}
+
+func asMap(raw []byte) (map[string]any, error) {
+	if raw == nil {
+		return nil, nil
+	}
 	var out map[string]any
-	err = utiljson.Unmarshal(raw, &out)
+	err := utiljson.Unmarshal(raw, &out)
 	return out, err
 }

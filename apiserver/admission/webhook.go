@@ -59,7 +59,7 @@ func (h *hook) ignores() bool {
 
 // mutatingWebhooks let servers change what is written, one after the other, by the names of their configurations.
 func mutatingWebhooks(x *hooks) Step {
-	return Step{Name: "MutatingAdmissionWebhook", Mutate: func(ctx context.Context, r *Request) error {
+	return Step{Name: "MutatingAdmissionWebhook", Connects: true, Mutate: func(ctx context.Context, r *Request) error {
 		if exemptFromHooks(r) {
 			return nil
 		}
@@ -143,7 +143,7 @@ const maxHookOps = 10_000
 
 // validatingWebhooks let servers refuse what is written; they are asked all at once.
 func validatingWebhooks(x *hooks) Step {
-	return Step{Name: "ValidatingAdmissionWebhook", Validate: func(ctx context.Context, r *Request) error {
+	return Step{Name: "ValidatingAdmissionWebhook", Connects: true, Validate: func(ctx context.Context, r *Request) error {
 		if exemptFromHooks(r) {
 			return nil
 		}
@@ -293,7 +293,7 @@ func (x *hooks) call(ctx context.Context, h *hook, r *Request, v *kinds.Version)
 		return nil, errs.New(errs.Unsupported, "webhook does not accept known AdmissionReview versions (v1, v1beta1)")
 	}
 	q := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: version, Kind: "AdmissionReview"}, Request: review(r, v)}
-	object, err := asVersion(r, r.Object, v)
+	object, err := subject(r, v)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +309,9 @@ func (x *hooks) call(ctx context.Context, h *hook, r *Request, v *kinds.Version)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var raw json.RawMessage
-	if err := x.client.Post(ctx, targetOf(h.client), q, &raw); err != nil {
+	at := targetOf(h.client)
+	at.Within = within
+	if err := x.client.Post(ctx, at, q, &raw); err != nil {
 		return nil, err
 	}
 	var a admissionv1.AdmissionReview

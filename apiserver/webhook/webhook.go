@@ -47,6 +47,9 @@ type Target struct {
 	Port      int32 // of the Service; 0: 443
 	Path      string
 	CA        []byte // PEM; empty: the system's
+	// Within is told to the server as the query parameter timeout, so that it need not work for nobody; 0: not told. The
+	// caller's context is what bounds the call.
+	Within time.Duration
 
 	Token       string           // bearer token, "" for none
 	Certificate *tls.Certificate // what we show
@@ -80,6 +83,11 @@ func (c *Client) Post(ctx context.Context, t Target, in, out any) error {
 	transport, err := c.transport(t, u, dial)
 	if err != nil {
 		return err
+	}
+	if t.Within > 0 {
+		q := u.Query()
+		q.Set("timeout", t.Within.String())
+		u.RawQuery = q.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {

@@ -36,6 +36,7 @@ func All(c Config) []reconcile.Controller {
 	return []reconcile.Controller{
 		deployment.Controller(),
 		replicaset.Controller(),
+		replicaset.ReplicationController(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		namespace.Controller(),

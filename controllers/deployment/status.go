@@ -57,7 +57,29 @@ func status(s *State, current *appsv1.ReplicaSet) (st appsv1.DeploymentStatus, a
 		enough = condition(s.Now, appsv1.DeploymentAvailable, true, "MinimumReplicasAvailable", "Deployment has minimum availability.")
 	}
 	setCondition(&st, enough)
+	if c := failure(s, current); c != nil {
+		setCondition(&st, *c)
+	} else {
+		removeCondition(&st, appsv1.DeploymentReplicaFailure)
+	}
 	return st, progress(s, current, &st)
+}
+
+// failure is what a ReplicaSet says about pods that it cannot make: the new one, or else an old one.
+func failure(s *State, current *appsv1.ReplicaSet) *appsv1.DeploymentCondition {
+	sets := s.Sets
+	if current != nil {
+		sets = append([]*appsv1.ReplicaSet{current}, sets...)
+	}
+	for _, rs := range sets {
+		for _, c := range rs.Status.Conditions {
+			if c.Type == appsv1.ReplicaSetReplicaFailure {
+				return &appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: c.Status, Reason: c.Reason, Message: c.Message,
+					LastTransitionTime: c.LastTransitionTime, LastUpdateTime: c.LastTransitionTime}
+			}
+		}
+	}
+	return nil
 }
 
 // progress keeps the Progressing condition and says when the deadline is to be looked at.

@@ -9,10 +9,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/knarr/knarr/controllers/naming"
 	"github.com/knarr/knarr/controllers/pods"
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/reconcile"
 )
 
@@ -30,23 +30,29 @@ func Decide(s State) reconcile.Plan {
 		}
 	}
 	active := activePods(s.Owned)
+	missing := wanted(rs) - len(active)
 	status, again := status(rs, active, s.Now)
+	if missing <= 0 {
+		forget(&status)
+	}
 	p.Again = again
 	if !equality.Semantic.DeepEqual(status, rs.Status) {
-		c := rs.DeepCopy()
-		c.Status = status
-		p.Actions = append(p.Actions, reconcile.UpdateStatus{Object: c})
+		p.Actions = append(p.Actions, reconcile.UpdateStatus{Object: s.with(status)})
 		p.Why = "the counts changed"
 	}
 	if rs.DeletionTimestamp != nil {
 		return p
 	}
-	switch missing := wanted(rs) - len(active); {
+	switch {
+	case missing > 0 && failing(rs):
+		// One is enough to see whether it still fails.
+		p.Actions = append(p.Actions, create(s, 1, status)...)
+		p.Why = fmt.Sprintf("%d pods are missing of %d, and the last creation failed", missing, wanted(rs))
 	case missing > 0:
-		p.Actions = append(p.Actions, create(s, min(missing, burst))...)
+		p.Actions = append(p.Actions, create(s, min(missing, burst), status)...)
 		p.Why = fmt.Sprintf("%d pods are missing of %d", missing, wanted(rs))
 	case missing < 0:
-		p.Actions = append(p.Actions, remove(rs, victims(active, s, min(-missing, burst)))...)
+		p.Actions = append(p.Actions, remove(s, victims(active, s, min(-missing, burst)))...)
 		p.Why = fmt.Sprintf("%d pods are too many for %d", -missing, wanted(rs))
 	}
 	return p
@@ -69,17 +75,13 @@ func activePods(all []*corev1.Pod) []*corev1.Pod {
 	return out
 }
 
-func ownerRef(rs *appsv1.ReplicaSet) metav1.OwnerReference {
-	return *metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
-}
-
 // claims adopts and releases.
 func claims(s State) []reconcile.Action {
 	var out []reconcile.Action
 	for _, p := range s.Orphans {
 		if pods.Active(p) {
 			c := p.DeepCopy()
-			c.OwnerReferences = pods.Adopted(c.OwnerReferences, ownerRef(s.ReplicaSet))
+			c.OwnerReferences = pods.Adopted(c.OwnerReferences, s.ownerRef())
 			out = append(out, reconcile.Update{Object: c})
 		}
 	}
@@ -93,7 +95,7 @@ func claims(s State) []reconcile.Action {
 	return out
 }
 
-func create(s State, n int) []reconcile.Action {
+func create(s State, n int, st appsv1.ReplicaSetStatus) []reconcile.Action {
 	rs := s.ReplicaSet
 	taken := map[string]bool{}
 	for _, p := range s.Owned {
@@ -102,30 +104,34 @@ func create(s State, n int) []reconcile.Action {
 	var batch reconcile.Batch
 	var told []reconcile.Action
 	for i := 0; len(batch.Actions) < n; i++ {
-		p := pods.FromTemplate(&rs.Spec.Template, rs.Namespace, ownerRef(rs))
+		p := pods.FromTemplate(&rs.Spec.Template, rs.Namespace, s.ownerRef())
 		p.GenerateName = rs.Name + "-"
 		p.Name = naming.Generated(p.GenerateName, rs.UID, s.Now, i)
 		if taken[p.Name] {
 			continue
 		}
 		taken[p.Name] = true
-		batch.Actions = append(batch.Actions, reconcile.Create{Object: p, Failed: &reconcile.Event{
-			Regarding: rs, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Message: "Error creating",
-		}})
+		one := reconcile.Create{Object: p, Failed: &reconcile.Event{
+			Regarding: s.owner(), Type: corev1.EventTypeWarning, Reason: "FailedCreate", Message: "Error creating",
+		}}
+		if i == 0 && !failing(rs) {
+			one.Otherwise = func(err error) kinds.Object { return s.with(failed(st, err, s.Now)) }
+		}
+		batch.Actions = append(batch.Actions, one)
 		told = append(told, reconcile.Event{
-			Regarding: rs, Type: corev1.EventTypeNormal, Reason: "SuccessfulCreate", Message: "Created pod: " + p.Name,
+			Regarding: s.owner(), Type: corev1.EventTypeNormal, Reason: "SuccessfulCreate", Message: "Created pod: " + p.Name,
 		})
 	}
 	return append([]reconcile.Action{batch}, told...)
 }
 
-func remove(rs *appsv1.ReplicaSet, victims []*corev1.Pod) []reconcile.Action {
+func remove(s State, victims []*corev1.Pod) []reconcile.Action {
 	var batch reconcile.Batch
 	var told []reconcile.Action
 	for _, p := range victims {
 		batch.Actions = append(batch.Actions, reconcile.Delete{Object: p})
 		told = append(told, reconcile.Event{
-			Regarding: rs, Type: corev1.EventTypeNormal, Reason: "SuccessfulDelete", Message: "Deleted pod: " + p.Name,
+			Regarding: s.owner(), Type: corev1.EventTypeNormal, Reason: "SuccessfulDelete", Message: "Deleted pod: " + p.Name,
 		})
 	}
 	return append([]reconcile.Action{batch}, told...)

@@ -44,7 +44,7 @@ func pod(name string, edit ...func(*corev1.Pod)) *corev1.Pod {
 		Spec:       corev1.PodSpec{NodeName: "n"},
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
 	}
-	p.OwnerReferences = []metav1.OwnerReference{ownerRef(set(0))}
+	p.OwnerReferences = []metav1.OwnerReference{(&State{ReplicaSet: set(0)}).ownerRef()}
 	for _, e := range edit {
 		e(p)
 	}
@@ -150,13 +150,53 @@ func (h *told) Event(_ kinds.Object, _, reason, message string) { *h = append(*h
 
 func TestAFailedCreationIsTold(t *testing.T) {
 	w := reconciletest.New(t.Context(), func() time.Time { return start }, set(1))
-	w.Refuse(func(client.Request) error { return errs.New(errs.Denied, "exceeded quota") })
+	w.Refuse(func(r client.Request) error {
+		if r.Verb == client.Create {
+			return errs.New(errs.Denied, "exceeded quota")
+		}
+		return nil
+	})
 	plan, _ := Controller().Explain(w.Cache.Snapshot(), reconcile.Key{Namespace: "default", Name: "web"}, start)
-	plan.Actions = slices.DeleteFunc(plan.Actions, func(a reconcile.Action) bool { _, ok := a.(reconcile.UpdateStatus); return ok })
 	var h told
 	err := reconcile.Apply(t.Context(), w, &h, "test", plan)
 	if !errors.Is(err, errs.Denied) || len(h) != 1 || h[0] != "FailedCreate: Error creating: exceeded quota" {
 		t.Errorf("events %q, error %v", h, err)
+	}
+	for range 2 { // the counts were written before, so it takes two passes
+		plan, _ = Controller().Explain(w.Cache.Snapshot(), reconcile.Key{Namespace: "default", Name: "web"}, start)
+		_ = reconcile.Apply(t.Context(), w, &h, "test", plan)
+	}
+	rs, _ := cache.Get[appsv1.ReplicaSet](w.Cache.Snapshot(), "default", "web")
+	if c := rs.Status.Conditions; len(c) != 1 || c[0].Reason != "FailedCreate" || c[0].Message != "exceeded quota" || c[0].Type != "ReplicaFailure" {
+		t.Errorf("conditions %+v", c)
+	}
+	w.Refuse(nil)
+	reconciletest.Converges(t, w, reconciletest.Check{}, Controller())
+	rs, _ = cache.Get[appsv1.ReplicaSet](w.Cache.Snapshot(), "default", "web")
+	if len(rs.Status.Conditions) > 0 || rs.Status.Replicas != 1 {
+		t.Errorf("status %+v", rs.Status)
+	}
+}
+
+func TestAReplicationControllerIsKeptAsAReplicaSet(t *testing.T) {
+	like := set(3)
+	rc := &corev1.ReplicationController{
+		ObjectMeta: like.ObjectMeta,
+		Spec:       corev1.ReplicationControllerSpec{Replicas: like.Spec.Replicas, Selector: like.Spec.Selector.MatchLabels, Template: &like.Spec.Template},
+	}
+	stray := pod("stray", ready)
+	stray.OwnerReferences = nil
+	w := reconciletest.New(t.Context(), func() time.Time { return start }, rc, stray)
+	reconciletest.Converges(t, w, reconciletest.Check{}, ReplicationController())
+	n := 0
+	for p := range cache.Owned[corev1.Pod](w.Cache.Snapshot(), "web-uid") {
+		if ref := metav1.GetControllerOf(p); ref.Kind == "ReplicationController" && ref.APIVersion == "v1" {
+			n++
+		}
+	}
+	got, _ := cache.Get[corev1.ReplicationController](w.Cache.Snapshot(), "default", "web")
+	if n != 3 || got.Status.Replicas != 3 || got.Status.ReadyReplicas != 1 {
+		t.Errorf("%d pods, status %+v", n, got.Status)
 	}
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package replicaset keeps as many pods of a ReplicaSet as it wants.
+// Package replicaset keeps as many pods of a ReplicaSet as it wants, and as many of a ReplicationController, which is the
+// same with a simpler selector (replicationcontroller.go).
 //
 // It adopts pods that match the selector and belong to nobody, releases its own that stopped matching, makes or deletes
-// pods by the difference, and writes the counts into the status. It does not look at nodes, and does not collect pods
+// pods by the difference, and writes the counts into the status. When a
+// pod cannot be made (a quota, an admission webhook), the status gets the condition ReplicaFailure, and single pods are tried until one
+// can. It does not look at nodes, and does not collect pods
 // of a deleted ReplicaSet: package garbage does. It keeps no state; Decide is pure.
 package replicaset
 
@@ -15,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/knarr/knarr/controllers/pods"
+	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/reconcile"
 )
@@ -25,6 +29,37 @@ type State struct {
 	Owned      []*corev1.Pod // it is their controller
 	Orphans    []*corev1.Pod // they match, and nobody is their controller
 	Now        time.Time
+
+	// Controller is set where the ReplicaSet stands for an older form of itself, a ReplicationController, which is what
+	// owns the pods and has the status.
+	Controller *corev1.ReplicationController
+}
+
+// owner is who events are about.
+func (s *State) owner() kinds.Object {
+	if s.Controller != nil {
+		return s.Controller
+	}
+	return s.ReplicaSet
+}
+
+func (s *State) ownerRef() metav1.OwnerReference {
+	if s.Controller != nil {
+		return *metav1.NewControllerRef(s.Controller, corev1.SchemeGroupVersion.WithKind("ReplicationController"))
+	}
+	return *metav1.NewControllerRef(s.ReplicaSet, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+}
+
+// with is a copy of the owner that has another status.
+func (s *State) with(st appsv1.ReplicaSetStatus) kinds.Object {
+	if s.Controller != nil {
+		c := s.Controller.DeepCopy()
+		c.Status = oldStatus(st)
+		return c
+	}
+	c := s.ReplicaSet.DeepCopy()
+	c.Status = st
+	return c
 }
 
 // Controller keeps ReplicaSets.
@@ -56,7 +91,12 @@ func Observe(s *cache.Snapshot, k reconcile.Key, now time.Time) (State, bool) {
 	if !ok {
 		return State{}, false
 	}
-	st := State{ReplicaSet: rs, Now: now}
+	return gather(s, State{ReplicaSet: rs, Now: now}), true
+}
+
+// gather adds the pods.
+func gather(s *cache.Snapshot, st State) State {
+	rs := st.ReplicaSet
 	for p := range cache.Owned[corev1.Pod](s, rs.UID) {
 		if metav1.IsControlledBy(p, rs) {
 			st.Owned = append(st.Owned, p)
@@ -67,5 +107,5 @@ func Observe(s *cache.Snapshot, k reconcile.Key, now time.Time) (State, bool) {
 			st.Orphans = append(st.Orphans, p)
 		}
 	}
-	return st, true
+	return st
 }

@@ -80,6 +80,9 @@ func (a *applier) one(ctx context.Context, x Action) error {
 		if err != nil && x.Failed != nil && ctx.Err() == nil {
 			a.events.Event(x.Failed.Regarding, x.Failed.Type, x.Failed.Reason, x.Failed.Message+": "+errors.Unwrap(err).Error())
 		}
+		if err != nil && x.Otherwise != nil && ctx.Err() == nil && !errors.Is(err, errs.Exists) {
+			err = errors.Join(err, a.one(ctx, UpdateStatus{Object: x.Otherwise(errors.Unwrap(err))}))
+		}
 		return err
 	case Update:
 		return a.do(ctx, x.Object, client.Request{Verb: client.Update, Object: x.Object, Subresource: x.Subresource})

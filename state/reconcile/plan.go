@@ -28,6 +28,8 @@ type Action interface{ action() }
 type Create struct {
 	Object kinds.Object
 	Failed *Event // told when it fails, with the error after its message
+	// Otherwise, if set, is the object whose status tells of the failure; it is written once when the creation fails.
+	Otherwise func(err error) kinds.Object
 }
 
 // Update replaces an object, or a subresource of it ("finalize"); its resourceVersion is the precondition.

@@ -14,6 +14,7 @@ import (
 	"github.com/knarr/knarr/controllers/endpoints"
 	"github.com/knarr/knarr/controllers/endpointslice"
 	"github.com/knarr/knarr/controllers/garbage"
+	"github.com/knarr/knarr/controllers/job"
 	"github.com/knarr/knarr/controllers/namespace"
 	"github.com/knarr/knarr/controllers/nodeipam"
 	"github.com/knarr/knarr/controllers/nodelife"
@@ -37,6 +38,7 @@ func All(c Config) []reconcile.Controller {
 		deployment.Controller(),
 		replicaset.Controller(),
 		replicaset.ReplicationController(),
+		job.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		namespace.Controller(),

@@ -43,10 +43,7 @@ func (s *Server) kubelet(node string) (Backend, error) {
 	if !ok {
 		return Backend{}, apierrors.NewNotFound(kinds.For[corev1.Node]().Resource().GroupResource(), node)
 	}
-	port := n.Status.DaemonEndpoints.KubeletEndpoint.Port
-	if port == 0 {
-		port = 10250
-	}
+	port := kubeletPort(n)
 	for _, want := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for _, a := range n.Status.Addresses {
 			if a.Type != want {
@@ -120,16 +117,17 @@ func (s *Server) toKubelet(w http.ResponseWriter, r *http.Request, c call, node,
 // answer says what to do with a backend's answer.
 type answer struct {
 	call
-	as string // the path under which the client sees the backend; "" for kubelets' own paths
+	as   string // the path under which the client sees the backend; "" for kubelets' own paths
+	host string // the backend's own host:port
 }
 
 // proxied keeps the backend's answer as it is; only where it redirects to a path of its own, that is put below ours.
-func proxied(c call) answer {
+func proxied(c call, host string) answer {
 	prefix := "/api/v1/"
 	if c.namespace != "" && c.t.Plural != "nodes" {
 		prefix += "namespaces/" + c.namespace + "/"
 	}
-	return answer{call: c, as: prefix + c.t.Plural + "/" + c.name + "/proxy"}
+	return answer{call: c, as: prefix + c.t.Plural + "/" + c.name + "/proxy", host: host}
 }
 
 // handOn sends r to path at b and its answer to the client. An upgrade that succeeds joins the two connections; one that
@@ -154,7 +152,13 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, b Backend, path 
 			pr.Out.URL = &url.URL{Scheme: b.URL.Scheme, Host: b.URL.Host, Path: path, RawQuery: q.Encode()}
 			pr.Out.Host = b.URL.Host
 			stripped(pr.Out.Header)
+			if a.as != "" && strings.Contains(pr.Out.Header.Get("Accept"), "text/html") {
+				pr.Out.Header.Del("Accept-Encoding") // compressed pages could not be rewritten
+			}
 			pr.SetXForwarded()
+			if a.as != "" {
+				pr.Out.Header.Set("X-Forwarded-Uri", a.as+path)
+			}
 		},
 		// One connection for one request: none is left over that could carry somebody else's.
 		Transport:      &http.Transport{TLSClientConfig: b.TLS, DialContext: dial, DisableKeepAlives: true},
@@ -189,9 +193,10 @@ const maxRefusal = 10 << 10
 // look turns a kubelet's refusal into an error; what a proxied server says is left alone.
 func (a answer) look(res *http.Response) error {
 	if a.as != "" {
-		if loc := res.Header.Get("Location"); strings.HasPrefix(loc, "/") && !strings.HasPrefix(loc, "//") {
-			res.Header.Set("Location", a.as+loc)
+		if to := below(a.as, a.host, res.Header.Get("Location")); to != "" {
+			res.Header.Set("Location", to)
 		}
+		rewriteHTML(res, a.as, a.host)
 		return nil
 	}
 	if res.StatusCode < 300 {

@@ -11,12 +11,10 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/kinds"
-	"github.com/knarr/knarr/state/cache"
 )
 
 // The subresources that hand a request on to somebody else: to the kubelet of a pod's node (log, exec, attach,
@@ -24,20 +22,13 @@ import (
 
 // connect finds the handler of a subresource that is not data but a connection.
 func (s *Server) connect(c call) (func(http.ResponseWriter, *http.Request, call) error, bool) {
-	if c.t.Group != "" || c.name == "" {
+	if c.name == "" || !slices.ContainsFunc(rest.Connections(c.t), func(x rest.Connection) bool { return x.Name == c.subresource }) {
 		return nil, false
 	}
-	switch c.t.Plural + "/" + c.subresource {
-	case "pods/log":
-		return s.serveLog, true
-	case "pods/exec", "pods/attach":
-		return s.serveExec, true
-	case "pods/portforward":
-		return s.servePortForward, true
-	case "pods/proxy", "services/proxy", "nodes/proxy":
-		return s.serveProxy, true
-	}
-	return nil, false
+	h, ok := map[string]func(http.ResponseWriter, *http.Request, call) error{
+		"log": s.serveLog, "exec": s.serveExec, "attach": s.serveExec, "portforward": s.servePortForward, rest.Proxy: s.serveProxy,
+	}[c.subresource]
+	return h, ok
 }
 
 // pod reads the pod of a call as it is now.
@@ -196,124 +187,4 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request, c call
 		return s.tunnel(w, r, c, pod)
 	}
 	return s.toKubelet(w, r, c, pod.Spec.NodeName, "/portForward/"+pod.Namespace+"/"+pod.Name, out)
-}
-
-func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, c call) error {
-	scheme, name, port, ok := splitTarget(c.name)
-	if !ok {
-		return apierrors.NewBadRequest(fmt.Sprintf("invalid %s request %q", strings.TrimSuffix(c.t.Plural, "s"), c.name))
-	}
-	path := c.rest
-	if path == "" {
-		path = "/"
-	}
-	if c.t.Plural == "nodes" {
-		b, err := s.kubelet(name)
-		if err != nil {
-			return err
-		}
-		return s.handOn(w, r, b, path, r.URL.Query(), proxied(c))
-	}
-	find := s.podAddress
-	if c.t.Plural == "services" {
-		find = s.serviceAddress
-	}
-	host, err := find(r, c, name, port)
-	if err != nil {
-		return err
-	}
-	b := Backend{URL: &url.URL{Scheme: scheme, Host: host}}
-	return s.handOn(w, r, b, path, r.URL.Query(), proxied(c))
-}
-
-// splitTarget reads scheme:name:port, where scheme and port may be missing.
-func splitTarget(id string) (scheme, name, port string, ok bool) {
-	parts := strings.Split(id, ":")
-	scheme = "http"
-	switch len(parts) {
-	case 1:
-		name = parts[0]
-	case 2:
-		name, port = parts[0], parts[1]
-	case 3:
-		scheme, name, port = parts[0], parts[1], parts[2]
-		if scheme == "" {
-			scheme = "http"
-		}
-	default:
-		return "", "", "", false
-	}
-	return scheme, name, port, (scheme == "http" || scheme == "https") && len(validation.IsDNS1123Subdomain(name)) == 0
-}
-
-func (s *Server) podAddress(r *http.Request, c call, name, port string) (string, error) {
-	c.name = name
-	pod, err := s.pod(r, c)
-	if err != nil {
-		return "", err
-	}
-	if pod.Status.PodIP == "" {
-		return "", apierrors.NewBadRequest("address not allowed: the pod has no address yet")
-	}
-	if port == "" {
-		for _, k := range pod.Spec.Containers {
-			if len(k.Ports) > 0 && port == "" {
-				port = strconv.Itoa(int(k.Ports[0].ContainerPort))
-			}
-		}
-	}
-	if port == "" {
-		port = "80"
-	}
-	return joinPort(pod.Status.PodIP, port)
-}
-
-// serviceAddress picks a ready endpoint of a Service's port.
-func (s *Server) serviceAddress(_ *http.Request, c call, name, port string) (string, error) {
-	snapshot := s.cache.Snapshot()
-	service, ok := cache.Get[corev1.Service](snapshot, c.namespace, name)
-	if !ok {
-		return "", apierrors.NewNotFound(c.gvr.GroupResource(), name)
-	}
-	wanted := -1
-	for i, p := range service.Spec.Ports {
-		if p.Name == port && port != "" || strconv.Itoa(int(p.Port)) == port || port == "" && len(service.Spec.Ports) == 1 {
-			wanted = i
-			break
-		}
-	}
-	if wanted < 0 {
-		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, name))
-	}
-	for slice := range cache.List[discoveryv1.EndpointSlice](snapshot, c.namespace) {
-		if slice.Labels[discoveryv1.LabelServiceName] != name {
-			continue
-		}
-		if host, ok := readyEndpoint(slice, service.Spec.Ports[wanted].Name); ok {
-			return host, nil
-		}
-	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
-}
-
-// webhookAddress is where a webhook's Service is served: a ready endpoint, so that no rules of this machine are needed.
-func (s *Server) webhookAddress(namespace, name string, port int32) (string, error) {
-	t := kinds.For[corev1.Service]()
-	c := call{route: route{namespace: namespace, name: name, gvr: t.Resource()}, t: t}
-	return s.serviceAddress(nil, c, name, strconv.Itoa(int(port)))
-}
-
-func readyEndpoint(slice *discoveryv1.EndpointSlice, portName string) (string, bool) {
-	for _, p := range slice.Ports {
-		if p.Port == nil || (p.Name == nil && portName != "") || (p.Name != nil && *p.Name != portName) {
-			continue
-		}
-		for _, e := range slice.Endpoints {
-			if (e.Conditions.Ready == nil || *e.Conditions.Ready) && len(e.Addresses) > 0 {
-				host, err := joinPort(e.Addresses[0], strconv.Itoa(int(*p.Port)))
-				return host, err == nil
-			}
-		}
-	}
-	return "", false
 }

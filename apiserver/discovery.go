@@ -38,13 +38,6 @@ type aggregated struct {
 	etag string
 }
 
-var podVerbs = map[string]metav1.Verbs{
-	"attach": {"create", "get"}, "exec": {"create", "get"}, "portforward": {"create", "get"}, "log": {"get"},
-}
-
-// proxyVerbs are all methods: a proxied request means what its backend makes of it.
-var proxyVerbs = metav1.Verbs{"create", "delete", "get", "patch", "update"}
-
 // described is what the server says of the kinds it serves; it is made anew when the kinds change and somebody asks.
 type described struct {
 	fixed http.Handler // configured: serves /openapi/ whatever the kinds are
@@ -136,20 +129,8 @@ func resourcesOf(t *kinds.Type, v *kinds.Version) []metav1.APIResource {
 			r.Group, r.Version = kind.Group, kind.Version
 		}
 	}
-	if t.Group != "" {
-		return list
-	}
-	switch t.Plural {
-	case "pods":
-		sub("attach", "PodAttachOptions", podVerbs["attach"])
-		sub("exec", "PodExecOptions", podVerbs["exec"])
-		sub("portforward", "PodPortForwardOptions", podVerbs["portforward"])
-		sub("log", "Pod", podVerbs["log"])
-		sub("proxy", "PodProxyOptions", proxyVerbs)
-	case "services":
-		sub("proxy", "ServiceProxyOptions", proxyVerbs)
-	case "nodes":
-		sub("proxy", "NodeProxyOptions", proxyVerbs)
+	for _, c := range rest.Connections(t) {
+		sub(c.Name, c.Kind, c.Verbs)
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/state/cache"
 )
 
@@ -54,7 +55,7 @@ func (m *metrics) observe(rt route, r *http.Request, code int, took time.Duratio
 	if !known {
 		verb = "OTHER"
 	}
-	if upgrading[rt.subresource] || rt.subresource == "proxy" {
+	if connects, _ := rest.Connecting(rt.subresource); connects && rt.subresource != "log" {
 		verb = "CONNECT"
 	}
 	scope := "cluster"

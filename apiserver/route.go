@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/knarr/knarr/apiserver/auth"
+	"github.com/knarr/knarr/apiserver/rest"
 )
 
 // route is what a request is about, read from its method, path and query: the same words for authorisation, dispatch and
@@ -27,12 +28,10 @@ type route struct {
 // resource reports whether the route names objects.
 func (rt route) resource() bool { return rt.path == "" }
 
-// upgrading are the subresources that hand a connection to a container: whoever opens one acts, whatever the method.
-var upgrading = map[string]bool{"exec": true, "attach": true, "portforward": true}
-
 // longRunning requests may last, and do not count as in flight.
 func (rt route) longRunning() bool {
-	return rt.verb == "watch" || upgrading[rt.subresource] || rt.subresource == "log" || rt.subresource == "proxy"
+	connects, _ := rest.Connecting(rt.subresource)
+	return rt.verb == "watch" || connects
 }
 
 // parseRoute reads
@@ -40,6 +39,7 @@ func (rt route) longRunning() bool {
 //	/api/v1/namespaces/NS/pods/NAME/SUBRESOURCE/REST
 //	/apis/GROUP/VERSION/namespaces/NS/RESOURCE/NAME/…
 //	/api/v1/nodes/NAME/…
+//	/api/v1/proxy/namespaces/NS/RESOURCE/NAME/REST and /api/v1/proxy/nodes/NAME/REST, the first form of …/NAME/proxy/REST
 //
 // and everything else as a plain path.
 func parseRoute(r *http.Request) route {
@@ -58,6 +58,10 @@ func parseRoute(r *http.Request) route {
 	if legacyWatch {
 		parts = parts[1:]
 	}
+	legacyProxy := parts[0] == rest.Proxy && len(parts) > 2
+	if legacyProxy {
+		parts = parts[1:]
+	}
 	if parts[0] == "namespaces" && len(parts) >= 2 {
 		rt.namespace = parts[1]
 		if len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
@@ -68,13 +72,16 @@ func parseRoute(r *http.Request) route {
 	if len(parts) > 1 {
 		rt.name = parts[1]
 	}
+	if legacyProxy && len(parts) > 1 {
+		parts = append([]string{parts[0], parts[1], rest.Proxy}, parts[2:]...)
+	}
 	if len(parts) > 2 {
 		rt.subresource = parts[2]
 	}
 	if len(parts) > 3 {
 		rt.rest = "/" + strings.Join(parts[3:], "/")
 	}
-	if strings.HasSuffix(r.URL.Path, "/") && rt.subresource == "proxy" {
+	if strings.HasSuffix(r.URL.Path, "/") && rt.subresource == rest.Proxy {
 		rt.rest += "/"
 	}
 	rt.verb = verbOf(r, rt, legacyWatch)
@@ -82,7 +89,7 @@ func parseRoute(r *http.Request) route {
 }
 
 func verbOf(r *http.Request, rt route, legacyWatch bool) string {
-	if upgrading[rt.subresource] || rt.subresource == "proxy" && r.Header.Get("Upgrade") != "" {
+	if _, acts := rest.Connecting(rt.subresource); acts || rt.subresource == rest.Proxy && r.Header.Get("Upgrade") != "" {
 		return "create"
 	}
 	switch r.Method {

@@ -3,7 +3,6 @@
 package openapi
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/knarr/knarr/apiserver/rest"
@@ -31,20 +30,14 @@ func subresources(t *kinds.Type) []subresource {
 		}
 		out = append(out, subresource{name: s.Name, kind: s.Kind, verbs: verbs})
 	}
-	options := func(kind string) schema.GroupVersionKind { return corev1.SchemeGroupVersion.WithKind(kind) }
-	both := []string{"get", "create"}
-	switch t {
-	case kinds.For[corev1.Pod]():
-		return append(out,
-			subresource{"log", options("PodLogOptions"), []string{"get"}, true},
-			subresource{"exec", options("PodExecOptions"), both, true},
-			subresource{"attach", options("PodAttachOptions"), both, true},
-			subresource{"portforward", options("PodPortForwardOptions"), both, true},
-			subresource{"proxy", options("PodProxyOptions"), both, true})
-	case kinds.For[corev1.Service]():
-		return append(out, subresource{"proxy", options("ServiceProxyOptions"), both, true})
-	case kinds.For[corev1.Node]():
-		return append(out, subresource{"proxy", options("NodeProxyOptions"), both, true})
+	for _, c := range rest.Connections(t) {
+		var verbs []string
+		for _, v := range c.Verbs {
+			if v == "get" || v == "create" { // what else a proxy takes means what its backend makes of it
+				verbs = append(verbs, v)
+			}
+		}
+		out = append(out, subresource{c.Name, c.Options, verbs, true})
 	}
 	return out
 }

@@ -158,7 +158,6 @@ func TestProxy(t *testing.T) {
 		pods + "p:" + at(plain) + "/proxy/away":                "302",
 		"/api/v1/namespaces/default/endpoints/s/proxy/":        "404",
 		"/api/v1/namespaces/default/configmaps/s/log":          "404",
-		"/api/v1/namespaces/default/services/s/portforward":    "404",
 	} {
 		code, body, _ := do(http.MethodGet, path)
 		if _, err := strconv.Atoi(want); err == nil {

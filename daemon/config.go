@@ -71,6 +71,8 @@ type Config struct {
 	ManifestPath  string       `json:"pod-manifest-path"`
 	ManifestURL   string       `json:"manifest-url"`
 
+	DebuggingHandlers bool `json:"enable-debugging-handlers"`
+
 	RegistryMirrors    []string `json:"registry-mirror"`
 	InsecureRegistries []string `json:"insecure-registry"`
 
@@ -89,7 +91,9 @@ func Default() Config {
 		ServiceCIDR:   netip.MustParsePrefix("10.43.0.0/16"),
 		ClusterDomain: "cluster.local",
 		LogLevel:      "info",
-		Access:        defaultAccess(),
+
+		DebuggingHandlers: true,
+		Access:            defaultAccess(),
 	}
 }
 
@@ -111,6 +115,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "server: where the admin kubeconfig is written (default <data-dir>/kubeconfig); others: the credentials for --server")
 	f.StringVar(&c.ManifestPath, "pod-manifest-path", c.ManifestPath, "folder or file of static pods")
 	f.StringVar(&c.ManifestURL, "manifest-url", c.ManifestURL, "URL of static pods")
+	f.BoolVar(&c.DebuggingHandlers, "enable-debugging-handlers", c.DebuggingHandlers, "let the kubelet serve logs, exec, attach, port-forward, run and profiles")
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", c.RegistryMirrors, "URLs asked for Docker Hub's images before Docker Hub")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", c.InsecureRegistries, "registries (host[:port], or a range of addresses) that may speak plain http or show any certificate")
 	c.Access.addFlags(f)

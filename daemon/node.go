@@ -44,7 +44,8 @@ func openKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine
 	kc := kubelet.Config{
 		NodeName: cfg.NodeName, NodeIPs: []netip.Addr{cfg.NodeIP}, Network: n.ensure, Follow: p.follow,
 		ClusterDNS: []netip.Addr{cfg.ClusterDNS()}, ClusterDomain: cfg.ClusterDomain, DataDir: kubeletDir(cfg),
-		Version: version.Kubernetes + "+knarr", Runtime: "knarr://" + version.Version,
+		NoDebugging: !cfg.DebuggingHandlers,
+		Version:     version.Kubernetes + "+knarr", Runtime: "knarr://" + version.Version,
 	}
 	var listener net.Listener
 	if p.serving != nil {
@@ -61,7 +62,8 @@ func openKubelet(ctx context.Context, g *errgroup.Group, cfg Config, eng *engine
 		return nil, err
 	}
 	if listener != nil {
-		g.Go(func() error { return serveKubelet(ctx, k.Handler(), listener, p, log) })
+		access := &server.Access{Node: cfg.NodeName, Do: doer, Log: log}
+		g.Go(func() error { return serveKubelet(ctx, access.Guard(k.Handler()), listener, p, log) })
 	}
 	g.Go(func() error { return n.run(ctx) })
 	return k, nil
@@ -79,10 +81,10 @@ func listenKubelet(ip netip.Addr) (net.Listener, int, error) {
 	return l, l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// serveKubelet serves the kubelet's API to the API server, and to nobody else.
+// serveKubelet serves the kubelet's API to the API server, and to whom that allows it.
 func serveKubelet(ctx context.Context, h http.Handler, l net.Listener, p *plane, log *slog.Logger) error {
 	s := &http.Server{
-		Handler:           server.RequireClient(h, auth.KubeletClient),
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

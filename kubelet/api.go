@@ -148,3 +148,19 @@ func (k *Kubelet) podUsage(ctx context.Context, p *corev1.Pod) server.PodUsage {
 	}
 	return u
 }
+
+// configz is how this kubelet is configured, in the words of kubelet.config.k8s.io/v1beta1, as far as it can be.
+func (k *Kubelet) configz() map[string]any {
+	dns := []string{}
+	for _, a := range k.cfg.ClusterDNS {
+		dns = append(dns, a.String())
+	}
+	return map[string]any{
+		"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
+		"port": k.cfg.Port, "readOnlyPort": 0, "maxPods": k.cfg.MaxPods, "clusterDomain": k.cfg.ClusterDomain, "clusterDNS": dns,
+		"enableDebuggingHandlers": !k.cfg.NoDebugging, "podLogsDir": k.cfg.LogDir, "resolvConf": k.cfg.ResolvConf,
+		"authentication": map[string]any{"anonymous": map[string]any{"enabled": false}, "webhook": map[string]any{"enabled": true}},
+		"authorization":  map[string]any{"mode": "Webhook"},
+		"seccompDefault": false, "cgroupDriver": "cgroupfs", "nodeLeaseDurationSeconds": 40,
+	}
+}

@@ -67,6 +67,7 @@ type Config struct {
 	Version       string // kubeletVersion; default v1.37.2+knarr
 	Runtime       string // containerRuntimeVersion; default knarr://0
 	Port          int    // of the HTTPS server, reported in the node's status; 0: none
+	NoDebugging   bool   // no exec, attach, port-forward, logs and the like
 }
 
 // Kubelet is the kubelet of one node. Make it with New.
@@ -83,6 +84,7 @@ type Kubelet struct {
 	tokens tokens
 	http   http.Handler
 	pulls  pulls
+	probes server.ProbeCounts
 
 	mu       sync.Mutex // guards what follows
 	workers  map[types.UID]*worker
@@ -111,7 +113,9 @@ func New(cfg Config, rt podruntime.Runtime, r cache.Reader, do client.Doer, rec 
 		Version: cfg.Version, Runtime: cfg.Runtime, Port: cfg.Port, DataDir: cfg.DataDir,
 	}, facts, rt, r, do, rec, log)
 	k.view = k.nodeView(facts)
-	k.http = server.New(server.Config{NodeName: cfg.NodeName, Started: time.Now()}, k, rt, log)
+	k.http = server.New(server.Config{
+		NodeName: cfg.NodeName, Started: time.Now(), NodeLogs: "/var/log", Configz: k.configz(), Probes: &k.probes, NoDebugging: cfg.NoDebugging,
+	}, k, rt, log)
 	return k, nil
 }
 

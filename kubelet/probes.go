@@ -12,6 +12,7 @@ import (
 	"github.com/knarr/knarr/kubelet/lifecycle"
 	"github.com/knarr/knarr/kubelet/podruntime"
 	"github.com/knarr/knarr/kubelet/probe"
+	"github.com/knarr/knarr/kubelet/server"
 )
 
 type proberKey struct{ id, kind string }
@@ -98,6 +99,7 @@ func (w *worker) startProber(ctx context.Context, s *lifecycle.State, key prober
 	}
 	w.background.Go(func() {
 		probe.Run(ctx, w.k.rt, target, p, started, func(r probe.Result, settled bool) {
+			w.k.probes.Add(server.ProbeOf{UID: pod.UID, Namespace: pod.Namespace, Pod: pod.Name, Container: spec.Name, Type: key.kind, OK: r.OK})
 			if !r.OK {
 				w.eventOn(pod, spec.Name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", key.kind, r.Message))
 			}

@@ -120,6 +120,7 @@ func (k *Kubelet) forget(w *worker) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.workers, w.uid)
+	k.probes.Forget(w.uid)
 	delete(k.admitted, w.uid)
 }
 

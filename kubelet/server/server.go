@@ -5,10 +5,15 @@
 //	GET       /containerLogs/{namespace}/{pod}/{container}
 //	GET, POST /exec /attach/{namespace}/{pod}[/{uid}]/{container}    SPDY/3.1; WebSocket v4 and v5.channel.k8s.io
 //	GET, POST /portForward/{namespace}/{pod}[/{uid}]                 SPDY/3.1; WebSocket v4; SPDY in a WebSocket
-//	GET       /pods /stats/summary /metrics/resource /healthz
+//	GET       /pods /runningpods/ /stats/summary /configz /logs/ /debug/pprof/ /healthz
+//	GET       /metrics /metrics/resource /metrics/cadvisor /metrics/probes
+//	POST      /run/{namespace}/{pod}[/{uid}]/{container}?cmd=
+//
+// What shows the inside of containers or acts there can be switched off (Config.NoDebugging), as can all that only helps to
+// find faults.
 //
 // It authenticates nobody itself: its handler is for the API server in the same process. Served over TLS it is wrapped in
-// RequireClient, which lets nobody in without a verified certificate of the API server, on any path (k8s#38784).
+// Access.Guard, which lets nobody in on any path whom the API server does not know, and allow what he asks (k8s#38784).
 //
 // A client that goes away ends what it started: the connection's end ends the request's context, so that no process and no
 // goroutine stays behind.
@@ -22,7 +27,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +52,11 @@ type Pods interface {
 type Config struct {
 	NodeName string
 	Started  time.Time
+	NodeLogs string       // the folder that /logs/ shows
+	Configz  any          // what /configz shows
+	Probes   *ProbeCounts // of /metrics/probes; nil: none
+	// NoDebugging switches off the handlers that act in containers, show their logs, or help to find faults.
+	NoDebugging bool
 }
 
 type server struct {
@@ -64,33 +73,18 @@ func New(cfg Config, pods Pods, rt podruntime.Streams, log *slog.Logger) http.Ha
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	mux.HandleFunc("GET /pods", s.list)
-	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.logs)
+	mux.HandleFunc("GET /pods/{$}", s.list)
 	mux.HandleFunc("GET /stats/summary", s.summary)
+	mux.HandleFunc("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /metrics/resource", s.resourceMetrics)
-	for _, method := range []string{"GET ", "POST "} {
-		for _, uid := range []string{"", "/{uid}"} {
-			mux.HandleFunc(method+"/exec/{namespace}/{pod}"+uid+"/{container}", s.exec)
-			mux.HandleFunc(method+"/attach/{namespace}/{pod}"+uid+"/{container}", s.attach)
-			mux.HandleFunc(method+"/portForward/{namespace}/{pod}"+uid, s.portForward)
-		}
+	mux.HandleFunc("GET /metrics/cadvisor", s.cadvisorMetrics)
+	mux.HandleFunc("GET /metrics/probes", s.probeMetrics)
+	if cfg.NoDebugging {
+		notDebugging(mux)
+	} else {
+		s.debugging(mux)
 	}
 	return mux
-}
-
-// RequireClient lets only requests through that came over TLS with a certificate the listener has verified, for one of the
-// given common names (none given: for any). The listener's tls.Config must have ClientCAs and at least VerifyClientCertIfGiven.
-func RequireClient(next http.Handler, commonNames ...string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
-			http.Error(w, "Unauthorized", http.StatusUnauthorized)
-			return
-		}
-		if cn := r.TLS.PeerCertificates[0].Subject.CommonName; len(commonNames) > 0 && !slices.Contains(commonNames, cn) {
-			http.Error(w, "Forbidden", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func (s *server) list(w http.ResponseWriter, r *http.Request) {

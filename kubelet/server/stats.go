@@ -3,8 +3,6 @@
 package server
 
 import (
-	"bytes"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -205,47 +203,4 @@ func (s *server) podSummary(u *PodUsage) podSummary {
 		p.Network = &networkSummary{n.Time, n.Interface, n.RxBytes, n.RxErrors, n.TxBytes, n.TxErrors}
 	}
 	return p
-}
-
-// resourceMetrics is what metrics-server scrapes.
-func (s *server) resourceMetrics(w http.ResponseWriter, r *http.Request) {
-	u := s.pods.Usage(r.Context())
-	var b bytes.Buffer
-	family := func(name, kind, help string) { fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind) }
-	value := func(name, labels string, v float64, at time.Time) {
-		fmt.Fprintf(&b, "%s%s %g %d\n", name, labels, v, at.UnixMilli())
-	}
-	each := func(name, kind, help string, of func(*ContainerUsage) float64) {
-		family(name, kind, help)
-		for i := range u.Pods {
-			for j := range u.Pods[i].Containers {
-				c := &u.Pods[i].Containers[j]
-				value(name, fmt.Sprintf("{container=%q,namespace=%q,pod=%q}", c.Name, u.Pods[i].Pod.Namespace, u.Pods[i].Pod.Name), of(c), c.Time)
-			}
-		}
-	}
-	each("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds",
-		func(c *ContainerUsage) float64 { return float64(c.CPUNanos) / 1e9 })
-	each("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes",
-		func(c *ContainerUsage) float64 { return float64(c.MemoryWorkingSet) })
-	family("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds")
-	value("node_cpu_usage_seconds_total", "", float64(u.Node.CPUNanos)/1e9, u.Node.Time)
-	family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes")
-	value("node_memory_working_set_bytes", "", float64(u.Node.MemoryUsage), u.Node.Time)
-	pods := map[string]func(podSummary) float64{
-		"pod_cpu_usage_seconds_total":  func(p podSummary) float64 { return float64(p.CPU.UsageCoreNanoSeconds) / 1e9 },
-		"pod_memory_working_set_bytes": func(p podSummary) float64 { return float64(p.Memory.WorkingSetBytes) },
-	}
-	for _, name := range []string{"pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes"} {
-		kind := map[bool]string{true: "counter", false: "gauge"}[name == "pod_cpu_usage_seconds_total"]
-		family(name, kind, "Of the whole pod")
-		for i := range u.Pods {
-			p := s.podSummary(&u.Pods[i])
-			value(name, fmt.Sprintf("{namespace=%q,pod=%q}", p.PodRef.Namespace, p.PodRef.Name), pods[name](p), p.CPU.Time)
-		}
-	}
-	family("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise")
-	fmt.Fprint(&b, "resource_scrape_error 0\n")
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(b.Bytes()) // the client may be gone
 }

@@ -38,34 +38,65 @@ next:
 	return netip.Prefix{}, false
 }
 
+// freeSubnet6 returns the first /64 of the instance's range that overlaps nothing in use. The range is a /48 of RFC 4193,
+// its 40 bits made from the instance's name: the same after a reboot, and another on most other machines.
+func freeSubnet6(instance string, used []netip.Prefix) (netip.Prefix, bool) {
+	sum := sha256.Sum256([]byte(instance))
+next:
+	for i := range 1 << 16 {
+		b := [16]byte{0xfd, sum[0], sum[1], sum[2], sum[3], sum[4], byte(i >> 8), byte(i)}
+		p := netip.PrefixFrom(netip.AddrFrom16(b), 64)
+		for _, u := range used {
+			if u.Overlaps(p) {
+				continue next
+			}
+		}
+		return p, true
+	}
+	return netip.Prefix{}, false
+}
+
+// address6 is the place in an IPv6 subnet that an IPv4 address has in its own: fd00::2 beside 172.18.0.2.
+func address6(subnet6, subnet netip.Prefix, a netip.Addr) netip.Addr {
+	b, base, at := subnet6.Masked().Addr().As16(), subnet.Masked().Addr().As4(), a.As4()
+	for i := range base {
+		b[12+i] |= at[i] &^ base[i]
+	}
+	return netip.AddrFrom16(b)
+}
+
 // nextAddress returns the first free address after last, going round: an address that was given back is given again as
 // late as possible, because others may still remember it. The first and last address of the subnet and the gateway are
 // never given.
-func nextAddress(subnet netip.Prefix, gateway, last netip.Addr, used map[netip.Addr]bool) (netip.Addr, error) {
-	first, end := subnet.Masked().Addr(), broadcast(subnet)
-	if !subnet.Contains(last) {
-		last = first
+//
+// within is the part of the subnet that addresses are given from.
+func nextAddress(subnet, within netip.Prefix, gateway, last netip.Addr, used map[netip.Addr]bool) (netip.Addr, error) {
+	network, end, first := subnet.Masked().Addr(), lastAddress(subnet), within.Masked().Addr()
+	if !within.Contains(last) {
+		last = lastAddress(within)
 	}
 	a := last
 	for {
-		if a = a.Next(); a == end || !subnet.Contains(a) {
-			a = first.Next()
+		if a = a.Next(); !within.Contains(a) {
+			a = first
 		}
-		if a != gateway && !used[a] {
+		if a != gateway && a != network && (a != end || a.Is6()) && !used[a] {
 			return a, nil
 		}
-		if a == last || (last == first && a.Next() == end) {
-			return netip.Addr{}, errs.New(errs.Unavailable, "no address is free in %s", subnet)
+		if a == last {
+			return netip.Addr{}, errs.New(errs.Unavailable, "no address is free in %s", within)
 		}
 	}
 }
 
-func broadcast(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
+// lastAddress of a prefix is its broadcast address with IPv4.
+func lastAddress(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
 		b[i/8] |= 1 << (7 - i%8)
 	}
-	return netip.AddrFrom4(b)
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // hardwareAddr derives a MAC from the address, so that neighbours' tables stay right when an address is used again.

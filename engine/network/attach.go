@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func (n *Networks) Attach(_ context.Context, a Attachment) (Endpoint, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.await(func(key endpointKey, e *Endpoint) bool {
-		return key.sandbox == a.Sandbox || a.IP.IsValid() && e.IP == a.IP
+		return key.sandbox == a.Sandbox || a.IP.IsValid() && e.IP == a.IP || a.IP6.IsValid() && e.IP6 == a.IP6
 	})
 	net, err := n.get(a.Network)
 	if err != nil {
@@ -60,7 +61,7 @@ func (n *Networks) newEndpoint(net *Network, a Attachment) (*Endpoint, error) {
 	e := &Endpoint{
 		Version: 1, ID: newID(), NetworkID: net.ID, Network: net.Name, Sandbox: a.Sandbox, NetnsPath: a.NetnsPath,
 		Interface: a.Interface, HostLink: linkName(n.name, net.ID, a.Sandbox), PrefixLen: net.Subnet.Bits(), Gateway: net.Gateway,
-		Aliases: a.Aliases, NameServers: a.NameServers, Created: time.Now().UTC(),
+		Aliases: a.Aliases, Links: a.Links, NameServers: a.NameServers, Priority: a.GatewayPriority, Created: time.Now().UTC(),
 	}
 	if n.nameServers[net.ID] != nil {
 		e.NameServer = net.Gateway
@@ -69,40 +70,89 @@ func (n *Networks) newEndpoint(net *Network, a Attachment) (*Endpoint, error) {
 		e.PrefixLen = 32
 	}
 	if e.Interface == "" {
-		e.Interface = n.freeInterface(a.Sandbox)
+		e.Interface = n.freeInterface(net.LinkPrefix, a.Sandbox)
 	}
+	if err := n.giveAddresses(net, e, a); err != nil {
+		return nil, err
+	}
+	if e.MAC = a.MAC; e.MAC == nil {
+		e.MAC = hardwareAddr(e.IP)
+	}
+	return e, nil
+}
+
+func (n *Networks) giveAddresses(net *Network, e *Endpoint, a Attachment) (err error) {
+	used := n.usedAddresses(net)
+	if a.IP.IsValid() {
+		e.IP = a.IP
+		if err := checkWish(net.Subnet, net.Gateway, a.IP, used); err != nil {
+			return err
+		}
+	} else {
+		within := net.IPRange
+		if !within.IsValid() {
+			within = net.Subnet
+		}
+		if e.IP, err = nextAddress(net.Subnet, within, net.Gateway, n.cursors[net.ID], used); err != nil {
+			return err
+		}
+		n.cursors[net.ID] = e.IP
+	}
+	if !net.IPv6 {
+		if a.IP6.IsValid() {
+			return errs.New(errs.Invalid, "network %s has no IPv6, so address %s cannot be given", net.Name, a.IP6)
+		}
+		return nil
+	}
+	if a.IP6.IsValid() {
+		e.IP6 = a.IP6
+		return checkWish(net.Subnet6, net.Gateway6, a.IP6, used)
+	}
+	within := net.IPRange6
+	if !within.IsValid() {
+		within = net.Subnet6
+	}
+	if e.IP6 = address6(net.Subnet6, net.Subnet, e.IP); within.Contains(e.IP6) && e.IP6 != net.Gateway6 && !used[e.IP6] {
+		return nil
+	}
+	e.IP6, err = nextAddress(net.Subnet6, within, net.Gateway6, netip.Addr{}, used)
+	return err
+}
+
+func checkWish(subnet netip.Prefix, gateway, wish netip.Addr, used map[netip.Addr]bool) error {
+	if !subnet.Contains(wish) || wish == gateway || wish == subnet.Masked().Addr() || wish.Is4() && wish == lastAddress(subnet) {
+		return errs.New(errs.Invalid, "invalid address %s: it cannot be given in %s, whose gateway is %s", wish, subnet, gateway)
+	}
+	if used[wish] {
+		return errs.New(errs.Conflict, "Address already in use: %s", wish)
+	}
+	return nil
+}
+
+// usedAddresses are those that somebody has, or had until its link is gone.
+func (n *Networks) usedAddresses(net *Network) map[netip.Addr]bool {
 	used := map[netip.Addr]bool{}
-	for key, other := range n.endpoints {
+	for key, e := range n.endpoints {
 		if key.network == net.ID {
-			used[other.IP] = true
+			used[e.IP], used[e.IP6] = true, true
 		}
 	}
 	for key, d := range n.leaving {
 		if key.network == net.ID {
-			used[d.endpoint.IP] = true
+			used[d.endpoint.IP], used[d.endpoint.IP6] = true, true
 		}
 	}
-	if a.IP.IsValid() {
-		if !net.Subnet.Contains(a.IP) || a.IP == net.Gateway {
-			return nil, errs.New(errs.Invalid, "address %s cannot be given in %s, whose gateway is %s", a.IP, net.Subnet, net.Gateway)
-		}
-		if used[a.IP] {
-			return nil, errs.New(errs.Conflict, "address %s is already in use", a.IP)
-		}
-		e.IP = a.IP
-	} else {
-		var err error
-		if e.IP, err = nextAddress(net.Subnet, net.Gateway, n.cursors[net.ID], used); err != nil {
-			return nil, err
-		}
-		n.cursors[net.ID] = e.IP
+	for _, a := range net.Reserved {
+		used[a] = true
 	}
-	e.MAC = hardwareAddr(e.IP)
-	return e, nil
+	return used
 }
 
 // freeInterface is eth0 for a sandbox's first network, eth1 for its second …
-func (n *Networks) freeInterface(sandbox string) string {
+func (n *Networks) freeInterface(prefix, sandbox string) string {
+	if prefix == "" {
+		prefix = "eth"
+	}
 	taken := map[string]bool{}
 	for key, e := range n.endpoints {
 		if key.sandbox == sandbox {
@@ -110,7 +160,7 @@ func (n *Networks) freeInterface(sandbox string) string {
 		}
 	}
 	for i := 0; ; i++ {
-		if name := fmt.Sprintf("eth%d", i); !taken[name] {
+		if name := prefix + strconv.Itoa(i); !taken[name] {
 			return name
 		}
 	}
@@ -130,7 +180,7 @@ func (n *Networks) attach(net *Network, e *Endpoint, a Attachment) error {
 	if err := n.openPorts(key, e, a.Ports); err != nil {
 		return err
 	}
-	if err := n.makeLinks(net, e, a.NoDefaultRoute); err != nil {
+	if err := n.makeLinks(net, e); err != nil {
 		return err
 	}
 	if len(e.Ports) > 0 {
@@ -142,7 +192,7 @@ func (n *Networks) attach(net *Network, e *Endpoint, a Attachment) error {
 }
 
 // makeLinks makes the veth pair, one end here, the other in the sandbox's namespace, and gives them addresses and routes.
-func (n *Networks) makeLinks(net *Network, e *Endpoint, noDefaultRoute bool) error {
+func (n *Networks) makeLinks(net *Network, e *Endpoint) error {
 	ns, err := os.OpenFile(e.NetnsPath, os.O_RDONLY, 0)
 	if err != nil {
 		return fmt.Errorf("open the sandbox's network namespace: %w", err)
@@ -174,9 +224,19 @@ func (n *Networks) makeLinks(net *Network, e *Endpoint, noDefaultRoute bool) err
 		return fmt.Errorf("enter the sandbox's network namespace: %w", err)
 	}
 	defer inside.Close()
-	peer, err := n.setUpInside(net, e, inside, noDefaultRoute)
+	if net.IPv6 {
+		// Here its addresses come from us alone, and are known to be nobody else's.
+		sysctls := map[string]string{"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "autoconf": "0"}
+		if err := setSysctlsInside(ns, e.Interface, sysctls); err != nil {
+			return err
+		}
+	}
+	peer, err := n.setUpInside(net, e, inside)
 	if err != nil {
 		return fmt.Errorf("set up %s inside the sandbox: %w", e.Interface, err)
+	}
+	if err := n.routeOut(e.Sandbox, inside); err != nil {
+		return err
 	}
 	if err := n.setUpHostEnd(net, e, host); err != nil {
 		return fmt.Errorf("set up link %s: %w", e.HostLink, err)
@@ -211,7 +271,17 @@ func (n *Networks) setUpHostEnd(net *Network, e *Endpoint, host netlink.Link) er
 		if err := n.nl.LinkSetHairpin(host, true); err != nil {
 			return err
 		}
+		if net.Isolated {
+			if err := n.nl.LinkSetIsolated(host, true); err != nil {
+				return err
+			}
+		}
 		return n.nl.LinkSetUp(host)
+	}
+	if len(e.Ports) > 0 { // so that 127.0.0.1 leads to them; see Rules
+		if err := setLinkSysctl("ipv4", e.HostLink, "route_localnet", "1"); err != nil {
+			return err
+		}
 	}
 	// A pod may only send from its own address: strict reverse path filtering drops everything else.
 	if err := setLinkSysctl("ipv4", e.HostLink, "rp_filter", "1"); err != nil {
@@ -231,7 +301,7 @@ func (n *Networks) setUpHostEnd(net *Network, e *Endpoint, host netlink.Link) er
 	return nil
 }
 
-func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle, noDefaultRoute bool) (netlink.Link, error) {
+func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle) (netlink.Link, error) {
 	link, err := h.LinkByName(e.Interface)
 	if err != nil {
 		return nil, err
@@ -242,6 +312,12 @@ func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle, noD
 	}
 	if err := h.AddrAdd(link, addr); err != nil {
 		return nil, fmt.Errorf("address %s: %w", e.IP, err)
+	}
+	if e.IP6.IsValid() {
+		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.IP6, net.Subnet6.Bits())), Flags: unix.IFA_F_NODAD}
+		if err := h.AddrAdd(link, addr); err != nil {
+			return nil, fmt.Errorf("address %s: %w", e.IP6, err)
+		}
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return nil, err
@@ -256,14 +332,62 @@ func (n *Networks) setUpInside(net *Network, e *Endpoint, h *netlink.Handle, noD
 			return nil, fmt.Errorf("route to gateway %s: %w", net.Gateway, err)
 		}
 	}
-	if noDefaultRoute || net.Internal {
-		return link, nil
-	}
-	err = h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: net.Gateway.AsSlice()})
-	if err != nil && !errors.Is(err, unix.EEXIST) { // an earlier network's default route stays
-		return nil, fmt.Errorf("default route by %s: %w", net.Gateway, err)
-	}
 	return link, nil
+}
+
+// routeOut gives a sandbox its default routes, by the network that Attachment.GatewayPriority chooses for each family.
+func (n *Networks) routeOut(sandbox string, h *netlink.Handle) error {
+	for _, six := range []bool{false, true} {
+		e, gateway := n.wayOut(sandbox, six)
+		if e == nil {
+			continue
+		}
+		link, err := h.LinkByName(e.Interface)
+		if err != nil {
+			return fmt.Errorf("look for %s inside the sandbox: %w", e.Interface, err)
+		}
+		if err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("default route by %s: %w", gateway, err)
+		}
+	}
+	return nil
+}
+
+// wayOut is the endpoint whose network leads a sandbox outside, and its gateway; nil if none does.
+func (n *Networks) wayOut(sandbox string, six bool) (best *Endpoint, gateway netip.Addr) {
+	for key, e := range n.endpoints {
+		net := n.networks[key.network]
+		if key.sandbox != sandbox || net == nil || net.Internal || six && !e.IP6.IsValid() {
+			continue
+		}
+		if best != nil && (e.Priority < best.Priority || e.Priority == best.Priority && e.Network > best.Network) {
+			continue
+		}
+		if best, gateway = e, net.Gateway; six {
+			gateway = net.Gateway6
+		}
+	}
+	return best, gateway
+}
+
+// routeOutAfter chooses the default routes of a sandbox anew when it has left a network and lives on.
+func (n *Networks) routeOutAfter(left *Endpoint) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e, _ := n.wayOut(left.Sandbox, false); e == nil || !pinned(left.NetnsPath) {
+		return nil
+	}
+	ns, err := os.OpenFile(left.NetnsPath, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open the sandbox's network namespace: %w", err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("enter the sandbox's network namespace: %w", err)
+	}
+	defer inside.Close()
+	return n.routeOut(left.Sandbox, inside)
 }
 
 func permanent(index int, a netip.Addr, mac []byte) *netlink.Neigh {

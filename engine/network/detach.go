@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,26 @@ func (n *Networks) Detach(_ context.Context, network, sandbox string) error {
 	if d == nil {
 		return err
 	}
-	return n.deleteDeparted(key, d)
+	return errors.Join(n.deleteDeparted(key, d), n.routeOutAfter(d.endpoint))
+}
+
+// Rename makes a sandbox known by another name on its networks, in place of an old one.
+func (n *Networks) Rename(_ context.Context, sandbox, old, name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, e := range n.endpoints {
+		i := slices.Index(e.Aliases, old)
+		if key.sandbox != sandbox || i < 0 {
+			continue
+		}
+		next := e.copy()
+		next.Aliases[i] = name
+		if err := n.files.saveEndpoint(&next, false); err != nil {
+			return fmt.Errorf("rename %s to %s: %w", old, name, err)
+		}
+		n.endpoints[key] = &next
+	}
+	return nil
 }
 
 // DetachAll detaches a sandbox from every network it is on. It does not wait for the links of a namespace that is gone: the

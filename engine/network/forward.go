@@ -48,7 +48,7 @@ func forwardTCP(from, to netip.AddrPort) (uint16, func(), error) {
 
 func carry(conns *connSet, client *net.TCPConn, to netip.AddrPort) {
 	defer client.Close()
-	up, err := net.DialTimeout("tcp4", to.String(), dialTimeout)
+	up, err := net.DialTimeout("tcp", to.String(), dialTimeout)
 	if err != nil {
 		client.SetLinger(0) // the client sees a reset, as if nobody listened
 		return
@@ -150,7 +150,7 @@ func (f *udpForward) flow(client netip.AddrPort) *net.UDPConn {
 	if f.closed || len(f.flows) >= maxConnections {
 		return nil
 	}
-	c, err := net.DialUDP("udp4", nil, f.to)
+	c, err := net.DialUDP("udp", nil, f.to)
 	if err != nil {
 		return nil
 	}

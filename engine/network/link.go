@@ -46,6 +46,17 @@ func (n *Networks) realize(net *Network) error {
 	if err := n.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
 		return fmt.Errorf("give %s to link %s: %w", addr, net.Bridge, err)
 	}
+	if net.Driver == DriverBridge && !net.Internal {
+		// Connections to 127.0.0.1 are translated to the container; no packet from it may go there: see Rules.
+		if err := setLinkSysctl("ipv4", net.Bridge, "route_localnet", "1"); err != nil {
+			return err
+		}
+	}
+	if net.IPv6 {
+		if err := n.realize6(net, link); err != nil {
+			return err
+		}
+	}
 	if err := n.nl.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring link %s up: %w", net.Bridge, err)
 	}
@@ -55,6 +66,52 @@ func (n *Networks) realize(net *Network) error {
 		}
 	}
 	n.serveNames(net)
+	return nil
+}
+
+// realize6 gives a bridge its IPv6 gateway.
+func (n *Networks) realize6(net *Network, link netlink.Link) error {
+	for _, s := range [][2]string{{"disable_ipv6", "0"}, {"accept_dad", "0"}, {"accept_ra", "0"}, {"autoconf", "0"}} {
+		if err := setLinkSysctl("ipv6", net.Bridge, s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	if err := n.enableForwarding6(); err != nil {
+		return err
+	}
+	addr := netip.PrefixFrom(net.Gateway6, net.Subnet6.Bits())
+	if err := n.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr), Flags: unix.IFA_F_NODAD}); err != nil {
+		return fmt.Errorf("give %s to link %s: %w", addr, net.Bridge, err)
+	}
+	return nil
+}
+
+// enableForwarding6 turns the machine into an IPv6 router. A router ignores the advertisements of others, by which this
+// machine may have its own default route; links that listen to them go on (accept_ra=2).
+func (n *Networks) enableForwarding6() error {
+	const conf = "/proc/sys/net/ipv6/conf/"
+	now, err := os.ReadFile(conf + "all/forwarding")
+	if err != nil {
+		return errs.New(errs.Unsupported, "this kernel has no IPv6: %w", err)
+	}
+	if len(now) > 0 && now[0] == '1' {
+		return nil
+	}
+	links, err := filepath.Glob(conf + "*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, path := range links {
+		if v, err := os.ReadFile(path); err == nil && v[0] == '1' {
+			if err := os.WriteFile(path, []byte("2"), 0o644); err != nil {
+				return fmt.Errorf("keep listening to router advertisements: %w", err)
+			}
+		}
+	}
+	n.log.Info("IPv6 forwarding was off on this machine; turning it on, because containers with IPv6 need it", "sysctl", "net.ipv6.conf.all.forwarding")
+	if err := os.WriteFile(conf+"all/forwarding", []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("turn on IPv6 forwarding: %w", err)
+	}
 	return nil
 }
 

@@ -31,23 +31,39 @@ func (n *Networks) serveNames(network *Network) {
 	if !network.servesNames() || n.nameServers[network.ID] != nil {
 		return
 	}
-	at := netip.AddrPortFrom(network.Gateway, 53)
+	if err := n.listenForNames(network.ID, netip.AddrPortFrom(network.Gateway, 53)); err != nil {
+		n.log.Warn("containers of this network cannot be found by name", "network", network.Name, "err", err)
+	}
+}
+
+// serveHostNames lets this machine ask for containers by name, where Config.HostNames says. It is told of the names on
+// networks that users made, and nothing else is asked for it: its own name servers do that.
+func (n *Networks) serveHostNames() {
+	if !n.hostNames.IsValid() {
+		return
+	}
+	if err := n.listenForNames("", n.hostNames); err != nil {
+		n.log.Warn("this machine cannot ask for containers by name", "at", n.hostNames, "err", err)
+	}
+}
+
+// listenForNames starts the name server of a network, or with "" that of this machine.
+func (n *Networks) listenForNames(id string, at netip.AddrPort) error {
 	udp, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 	if err != nil {
-		n.log.Warn("containers of this network cannot be found by name", "network", network.Name, "err", err)
-		return
+		return err
 	}
 	tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		udp.Close()
-		n.log.Warn("containers of this network cannot be found by name", "network", network.Name, "err", err)
-		return
+		return err
 	}
-	s := &nameServer{networks: n, id: network.ID, busy: make(chan struct{}, maxNameQuestions), at: at, up: map[string]*upstream.Servers{}}
+	s := &nameServer{networks: n, id: id, busy: make(chan struct{}, maxNameQuestions), at: at, up: map[string]*upstream.Servers{}}
 	// They end when their sockets are closed.
 	go (&mdns.Server{PacketConn: udp, Handler: s}).ActivateAndServe()
 	go (&mdns.Server{Listener: tcp, Handler: s}).ActivateAndServe()
-	n.nameServers[network.ID] = func() { udp.Close(); tcp.Close() }
+	n.nameServers[id] = func() { udp.Close(); tcp.Close() }
+	return nil
 }
 
 func (n *Networks) stopNames(id string) {
@@ -125,13 +141,15 @@ func (s *nameServer) answer(req *mdns.Msg, client netip.Addr, tcp bool) *mdns.Ms
 		return reply.SetRcode(req, mdns.RcodeNotImplemented)
 	}
 	networks, endpoints := s.networks.view()
+	if s.id == "" {
+		return hostAnswer(networks, endpoints, req, reply)
+	}
 	if rrs, known := Names(networks, endpoints, s.id, client, req.Question[0]); known {
 		reply.SetReply(req)
 		reply.RecursionAvailable, reply.Answer = true, rrs
 		return reply
 	}
-	i := slices.IndexFunc(networks, func(net Network) bool { return net.ID == s.id })
-	if i < 0 || networks[i].Internal {
+	if !s.outward(networks, endpoints, client) {
 		return reply.SetRcode(req, mdns.RcodeServerFailure)
 	}
 	select {
@@ -146,6 +164,43 @@ func (s *nameServer) answer(req *mdns.Msg, client netip.Addr, tcp bool) *mdns.Ms
 	return reply.SetRcode(req, mdns.RcodeServerFailure)
 }
 
+// hostAnswer answers this machine: every container that has a name on some network, by name or by "name.network".
+func hostAnswer(networks []Network, endpoints []Endpoint, req, reply *mdns.Msg) *mdns.Msg {
+	q := req.Question[0]
+	named := map[string]bool{}
+	for _, net := range networks {
+		named[net.ID] = net.Driver == DriverBridge
+	}
+	seen := func(e Endpoint) bool { return named[e.NetworkID] }
+	rrs, known := answerFrom(endpoints, q, strings.ToLower(strings.TrimSuffix(q.Name, ".")), seen, func(Endpoint) bool { return false })
+	if !known {
+		return reply.SetRcode(req, mdns.RcodeRefused) // a resolver asks the next server
+	}
+	reply.SetReply(req)
+	reply.Answer = rrs
+	return reply
+}
+
+// outward says whether a client may hear from outside: if the sandbox is on any network that is not internal.
+func (s *nameServer) outward(networks []Network, endpoints []Endpoint, client netip.Addr) bool {
+	sandbox := sandboxOf(endpoints, s.id, client)
+	return slices.ContainsFunc(networks, func(net Network) bool {
+		return !net.Internal && (net.ID == s.id || sandbox != "" && slices.ContainsFunc(endpoints, func(e Endpoint) bool {
+			return e.NetworkID == net.ID && e.Sandbox == sandbox
+		}))
+	})
+}
+
+// sandboxOf is whose address a client has on a network.
+func sandboxOf(endpoints []Endpoint, network string, client netip.Addr) string {
+	for _, e := range endpoints {
+		if client.IsValid() && e.NetworkID == network && (e.IP == client || e.IP6 == client) {
+			return e.Sandbox
+		}
+	}
+	return ""
+}
+
 func (n *Networks) view() ([]Network, []Endpoint) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -155,44 +210,60 @@ func (n *Networks) view() ([]Network, []Endpoint) {
 // Names answers a question of a client on a network from what its sandbox can reach: the endpoints of all networks that it
 // is on, by alias or by "alias.network", and their addresses in reverse. It says false if the name is none of theirs.
 func Names(networks []Network, endpoints []Endpoint, network string, client netip.Addr, q mdns.Question) ([]mdns.RR, bool) {
-	within := reachable(networks, endpoints, network, client)
+	sandbox := sandboxOf(endpoints, network, client)
+	within := reachable(networks, endpoints, network, sandbox)
 	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
-	var out []mdns.RR
-	known := false
+	linked := map[string]bool{} // sandboxes that the client alone calls so
 	for _, e := range endpoints {
-		if !within[e.NetworkID] {
+		for alias, to := range e.Links {
+			if e.Sandbox == sandbox && sandbox != "" && strings.EqualFold(alias, name) {
+				linked[e.NetworkID+"/"+to] = true
+			}
+		}
+	}
+	return answerFrom(endpoints, q, name, func(e Endpoint) bool { return within[e.NetworkID] }, func(e Endpoint) bool { return linked[e.NetworkID+"/"+e.Sandbox] })
+}
+
+// answerFrom answers a question from those endpoints that may be seen; those that are meant have the name whatever their
+// aliases are.
+func answerFrom(endpoints []Endpoint, q mdns.Question, name string, seen, meant func(Endpoint) bool) (out []mdns.RR, known bool) {
+	for _, e := range endpoints {
+		if !seen(e) {
 			continue
 		}
-		if rev, _ := mdns.ReverseAddr(e.IP.String()); rev == name+"." && len(e.Aliases) > 0 {
+		if len(e.Aliases) > 0 && (isReverse(name, e.IP) || isReverse(name, e.IP6)) {
 			known = true
 			if q.Qtype == mdns.TypePTR {
 				out = append(out, &mdns.PTR{Hdr: nameHeader(q), Ptr: mdns.Fqdn(e.Aliases[0] + "." + e.Network)})
 			}
 		}
-		for _, alias := range e.Aliases {
-			alias = strings.ToLower(alias)
-			if name != alias && name != alias+"."+strings.ToLower(e.Network) {
-				continue
-			}
-			known = true
-			if q.Qtype == mdns.TypeA {
-				out = append(out, &mdns.A{Hdr: nameHeader(q), A: e.IP.AsSlice()})
-			}
-			break
+		if !meant(e) && !slices.ContainsFunc(e.Aliases, func(alias string) bool {
+			return strings.EqualFold(name, alias) || strings.EqualFold(name, alias+"."+e.Network)
+		}) {
+			continue
+		}
+		known = true
+		switch {
+		case q.Qtype == mdns.TypeA:
+			out = append(out, &mdns.A{Hdr: nameHeader(q), A: e.IP.AsSlice()})
+		case q.Qtype == mdns.TypeAAAA && e.IP6.IsValid():
+			out = append(out, &mdns.AAAA{Hdr: nameHeader(q), AAAA: e.IP6.AsSlice()})
 		}
 	}
 	return out, known
 }
 
-// reachable are the networks with names that the client's sandbox is on.
-func reachable(networks []Network, endpoints []Endpoint, network string, client netip.Addr) map[string]bool {
-	within := map[string]bool{network: true}
-	sandbox := ""
-	for _, e := range endpoints {
-		if e.NetworkID == network && e.IP == client {
-			sandbox = e.Sandbox
-		}
+func isReverse(name string, a netip.Addr) bool {
+	if !a.IsValid() || !strings.HasSuffix(name, ".arpa") {
+		return false
 	}
+	rev, _ := mdns.ReverseAddr(a.String())
+	return rev == name+"."
+}
+
+// reachable are the networks with names that a client's sandbox is on.
+func reachable(networks []Network, endpoints []Endpoint, network, sandbox string) map[string]bool {
+	within := map[string]bool{network: true}
 	for _, e := range endpoints {
 		if e.Sandbox != sandbox {
 			continue

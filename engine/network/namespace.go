@@ -90,6 +90,32 @@ func loopbackUp() error {
 // a hairpin port would answer to itself. lo keeps ::1.
 func disableIPv6ForNewLinks() error { return setLinkSysctl("ipv6", "default", "disable_ipv6", "1") }
 
+// setSysctlsInside sets net.ipv6.conf.<link>.* in a sandbox's namespace. It needs a thread there, as /proc/sys/net is that of
+// whoever looks.
+func setSysctlsInside(ns *os.File, link string, values map[string]string) error {
+	done := make(chan error, 1)
+	go func() { // see unshareAndPin
+		runtime.LockOSThread()
+		host, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			done <- fmt.Errorf("open this thread's namespace: %w", err)
+			return
+		}
+		defer unix.Close(host)
+		err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		for key, value := range values {
+			if err == nil {
+				err = setLinkSysctl("ipv6", link, key, value)
+			}
+		}
+		if unix.Setns(host, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
 // openLowPorts lets any user listen below port 1024, as Docker and containerd do: the ports of a namespace that holds one
 // sandbox are nobody else's. /proc/sys/net is that of the thread's own namespace.
 func openLowPorts() error {

@@ -4,13 +4,13 @@
 //
 // It owns, per instance: the networks (files under Config.Dir), the endpoints (one per sandbox and network, files under
 // Config.RunDir, because a reboot voids them together with the namespaces they describe), the bridges and veth pairs in the
-// kernel, the nftables table "<name>-engine", and the sockets that hold published ports.
+// kernel, the nftables tables "<name>-engine" (ip, and ip6 once a network has IPv6), and the sockets that hold published ports.
 //
 // It does not know containers, pods or services: a sandbox is an id and the path of a pinned network namespace. It does not
 // choose which network a container joins, and it never touches a table, link or route it did not make.
 //
 // Two drivers have links. "bridge" is Docker's: one broadcast domain per network, addresses inside it, NAT to the outside,
-// isolated from other bridges. "routed" is for pods: each endpoint has a point-to-point link and a host route, so every
+// isolated from other bridges; with IPv6 if asked. "routed" is for pods: each endpoint has a point-to-point link and a host route, so every
 // packet between two pods passes the host's routing and connection tracking (docs/decisions/020-pod-links.md says why).
 // "host" and "none" exist so that callers need no special case: attaching to them does nothing.
 //
@@ -20,7 +20,7 @@
 //
 // Goroutines: Run watches nftables and restores the table. Each endpoint whose namespace is gone has one that deletes its link,
 // from DetachAll until the kernel has done it. Each published port has one goroutine, from Attach (or Open) to
-// Detach (or Close), that serves connections to 127.0.0.1 and ::1, which the kernel must not route. Each network that a user
+// Detach (or Close), that serves what the kernel does not translate: connections to ::1, and IPv6 on networks without it. Each network that a user
 // made has two, from Create (or Open) to Remove (or Close), that answer names. All methods may be called concurrently.
 package network
 
@@ -45,10 +45,22 @@ type Spec struct {
 
 	Subnet  netip.Prefix `json:"subnet"`  // default: the first of the pool that no route of this machine overlaps
 	Gateway netip.Addr   `json:"gateway"` // default: the subnet's first address
-	MTU     int          `json:"mtu"`     // bytes; default: that of the link with the default route, else 1500
-	Bridge  string       `json:"bridge"`  // name of the bridge, at most 15 bytes; default: made from the instance and the id
+	IPRange netip.Prefix `json:"ipRange"` // where addresses are given from; default: the whole subnet
+
+	IPv6     bool         `json:"ipv6,omitempty"` // addresses of both families
+	Subnet6  netip.Prefix `json:"subnet6"`        // default: a /64 of the instance's own unique local range
+	Gateway6 netip.Addr   `json:"gateway6"`       // default: the subnet's first address
+	IPRange6 netip.Prefix `json:"ipRange6"`
+
+	Reserved map[string]netip.Addr `json:"reserved,omitempty"` // addresses that others have, by what they are for
+
+	MTU    int    `json:"mtu"`    // bytes; default: that of the link with the default route, else 1500
+	Bridge string `json:"bridge"` // name of the bridge, at most 15 bytes; default: made from the instance and the id
 
 	Internal      bool           `json:"internal,omitempty"`      // nothing goes outside
+	Isolated      bool           `json:"isolated,omitempty"`      // its containers do not reach each other
+	PublishOn     netip.Addr     `json:"publishOn"`               // host address of ports that name none; default: Config.PublishOn
+	LinkPrefix    string         `json:"linkPrefix,omitempty"`    // of the interfaces inside; default: eth
 	MasqueradeOff bool           `json:"masqueradeOff,omitempty"` // addresses are seen outside as they are
 	NoMasquerade  []netip.Prefix `json:"noMasquerade,omitempty"`  // destinations that see the addresses as they are
 
@@ -69,24 +81,28 @@ type Port struct {
 	HostIP        netip.Addr `json:"hostIP"`   // zero or unspecified: every address of the machine
 	HostPort      uint16     `json:"hostPort"` // 0: a free one is chosen
 	ContainerPort uint16     `json:"containerPort"`
-	Protocol      string     `json:"protocol"` // tcp (default) or udp
+	HostPortEnd   uint16     `json:"hostPortEnd,omitempty"` // above HostPort: the first free one from HostPort to here
+	Protocol      string     `json:"protocol"`              // tcp (default) or udp
 }
 
 // Attachment asks for an endpoint: one sandbox on one network.
 type Attachment struct {
-	Network   string // name, id or a unique prefix of the id
-	Sandbox   string // id of the sandbox; one endpoint per sandbox and network
-	NetnsPath string // as given to NewNamespace
-	Interface string // its name inside; default: eth0, eth1 … the first free one
-	IP        netip.Addr
+	Network   string           // name, id or a unique prefix of the id
+	Sandbox   string           // id of the sandbox; one endpoint per sandbox and network
+	NetnsPath string           // as given to NewNamespace
+	Interface string           // its name inside; default: eth0, eth1 … the first free one
+	IP, IP6   netip.Addr       // wishes
+	MAC       net.HardwareAddr // default: made from the address
 	Ports     []Port
-	Aliases   []string // names by which others of the network find it (container name, --network-alias)
+	Aliases   []string          // names by which others of the network find it (container name, --network-alias)
+	Links     map[string]string // names by which it alone finds others: to their sandboxes
 
 	// NameServers answer what the network's own name server does not know; none: those of this machine.
 	NameServers []netip.Addr
 
-	// NoDefaultRoute leaves the namespace's default route alone: for a second network.
-	NoDefaultRoute bool
+	// GatewayPriority decides which of a sandbox's networks has its default route: the highest; of several the first by
+	// name. An internal network never has.
+	GatewayPriority int
 }
 
 // Endpoint is a sandbox's place on a network.
@@ -101,10 +117,14 @@ type Endpoint struct {
 	HostLink  string           `json:"hostLink"`  // its other end
 	IP        netip.Addr       `json:"ip"`
 	PrefixLen int              `json:"prefixLen"`
+	IP6       netip.Addr       `json:"ip6"` // zero without IPv6; its gateway and prefix are the network's
+	Priority  int              `json:"priority,omitempty"`
 	Gateway   netip.Addr       `json:"gateway"`
 	MAC       net.HardwareAddr `json:"mac"`
 	Ports     []Port           `json:"ports,omitempty"` // with the host ports really taken
 	Aliases   []string         `json:"aliases,omitempty"`
+
+	Links map[string]string `json:"links,omitempty"` // see Attachment
 
 	// NameServer is where the network's containers find each other by name; zero if the network has none.
 	NameServer netip.Addr `json:"nameServer"`

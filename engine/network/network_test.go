@@ -255,7 +255,7 @@ func TestOpenTakesOverWhatRuns(t *testing.T) {
 	}
 	w.must(w.n.DetachAll(context.Background(), "a"))
 	w.must(w.n.Remove(context.Background(), "missing"), errs.NotFound)
-	w.must(w.n.Remove(context.Background(), "pods"), errs.Conflict)
+	w.must(w.n.Remove(context.Background(), "pods"), errs.Denied)
 	w.must(w.n.Remove(context.Background(), "bridge"), errs.Denied)
 }
 

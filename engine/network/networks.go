@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/internal/nft"
@@ -26,10 +27,18 @@ import (
 
 // Config says where an instance keeps its networks.
 type Config struct {
-	Name   string       // the instance, default knarr: prefixes bridges and the nftables table
-	Dir    string       // durable: <Dir>/<id>/network.json
-	RunDir string       // emptied by a reboot: <RunDir>/endpoints/<network id>/<sandbox>.json
-	Log    *slog.Logger // default: none
+	Name   string // the instance, default knarr: prefixes bridges and the nftables table
+	Dir    string // durable: <Dir>/<id>/network.json
+	RunDir string // emptied by a reboot: <RunDir>/endpoints/<network id>/<sandbox>.json
+
+	// PublishOn is the host address of published ports that name none; default: every address.
+	PublishOn netip.Addr
+
+	// HostNames is where this machine can ask for the addresses of all containers that have a name on a network, a loopback
+	// address; default: nowhere.
+	HostNames netip.AddrPort
+
+	Log *slog.Logger // default: none
 }
 
 // Networks is every network of one instance.
@@ -39,6 +48,10 @@ type Networks struct {
 	log   *slog.Logger
 	nl    *netlink.Handle
 	table *nft.Owner
+
+	table6    *nft.Owner // of the ip6 family; written once a network has IPv6
+	publishOn netip.Addr
+	hostNames netip.AddrPort
 
 	// reaper deletes links: a handle answers one request after the other, and a deletion takes its time.
 	reaper *netlink.Handle
@@ -50,7 +63,8 @@ type Networks struct {
 	cursors   map[string]netip.Addr      // per network: the address given last
 	published map[endpointKey][]*publication
 
-	nameServers map[string]func() // per network: what stops it
+	nameServers map[string]func() // per network, "" is this machine's own: what stops it
+	have6       bool              // table6 has been written
 }
 
 type endpointKey struct{ network, sandbox string }
@@ -80,7 +94,12 @@ func (n *Networks) Close() error {
 }
 
 // Run restores the nftables table whenever someone else changes it, until ctx ends.
-func (n *Networks) Run(ctx context.Context) error { return n.table.Guard(ctx, n.log) }
+func (n *Networks) Run(ctx context.Context) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return n.table.Guard(ctx, n.log) })
+	both.Go(func() error { return n.table6.Guard(ctx, n.log) })
+	return both.Wait()
+}
 
 // EnsureDefaults makes the networks bridge, host and none.
 func (n *Networks) EnsureDefaults(ctx context.Context) error {
@@ -143,26 +162,98 @@ func (n *Networks) complete(net *Network) error {
 	default:
 		return errs.New(errs.Unsupported, "driver %q: there are bridge, routed, host and none", net.Driver)
 	}
+	if net.LinkPrefix == "" {
+		net.LinkPrefix = "eth"
+	}
+	if len(net.LinkPrefix) > 12 || !validName.MatchString(net.LinkPrefix) {
+		return errs.New(errs.Invalid, "interface prefix %q: at most 12 letters and digits", net.LinkPrefix)
+	}
 	if net.MTU == 0 {
 		net.MTU = n.defaultMTU()
 	}
 	if net.MTU < 68 || net.MTU > 65535 {
 		return errs.New(errs.Invalid, "MTU %d is not between 68 and 65535", net.MTU)
 	}
-	if net.Bridge == "" {
+	chosen := net.Bridge != ""
+	if !chosen {
 		net.Bridge = bridgeName(n.name, net.Name, net.ID)
 	}
 	if len(net.Bridge) > 15 || strings.ContainsAny(net.Bridge, "/ :") {
 		return errs.New(errs.Invalid, "bridge name %q: at most 15 characters, without '/', ':' and space", net.Bridge)
 	}
+	if _, err := n.nl.LinkByName(net.Bridge); err == nil && chosen { // one of our own making may be left of an earlier life
+		return errs.New(errs.Conflict, "a link with the name %s exists already; choose another for the bridge", net.Bridge)
+	}
 	if err := n.chooseSubnet(net); err != nil {
 		return err
 	}
-	if !net.Gateway.IsValid() {
-		net.Gateway = net.Subnet.Addr().Next()
+	if err := n.chooseSubnet6(net); err != nil {
+		return err
 	}
-	if !net.Subnet.Contains(net.Gateway) {
-		return errs.New(errs.Invalid, "gateway %s is outside the subnet %s", net.Gateway, net.Subnet)
+	return net.checkAddresses()
+}
+
+// checkAddresses fills in the gateways and checks that everything lies where it must.
+func (net *Network) checkAddresses() error {
+	for _, f := range []struct {
+		subnet, within netip.Prefix
+		gateway        *netip.Addr
+	}{{net.Subnet, net.IPRange, &net.Gateway}, {net.Subnet6, net.IPRange6, &net.Gateway6}} {
+		if !f.subnet.IsValid() {
+			if f.within.IsValid() || f.gateway.IsValid() {
+				return errs.New(errs.Invalid, "a gateway or a range of addresses needs a subnet of its family")
+			}
+			continue
+		}
+		if !f.gateway.IsValid() {
+			*f.gateway = f.subnet.Addr().Next()
+		}
+		if !f.subnet.Contains(*f.gateway) {
+			return errs.New(errs.Invalid, "no matching subnet for gateway %s: it is outside %s", *f.gateway, f.subnet)
+		}
+		if f.within.IsValid() && (f.within.Bits() < f.subnet.Bits() || !f.subnet.Contains(f.within.Addr())) {
+			return errs.New(errs.Invalid, "no matching subnet for range %s: it is outside %s", f.within, f.subnet)
+		}
+	}
+	for what, a := range net.Reserved {
+		if !net.Subnet.Contains(a) && !net.Subnet6.Contains(a) {
+			return errs.New(errs.Invalid, "no matching subnet for aux-address %s=%s", what, a)
+		}
+	}
+	return nil
+}
+
+func (n *Networks) chooseSubnet6(net *Network) error {
+	if !net.IPv6 {
+		if net.Subnet6.IsValid() {
+			return errs.New(errs.Invalid, "subnet %s: the network is made without IPv6 (--ipv6)", net.Subnet6)
+		}
+		return nil
+	}
+	if net.Driver != DriverBridge {
+		return errs.New(errs.Unsupported, "driver %s: only bridge networks have IPv6", net.Driver)
+	}
+	var own []netip.Prefix
+	for _, other := range n.networks {
+		if other.Subnet6.IsValid() {
+			own = append(own, other.Subnet6)
+		}
+	}
+	if !net.Subnet6.IsValid() {
+		var ok bool
+		if net.Subnet6, ok = freeSubnet6(n.name, own); !ok {
+			return errs.New(errs.Unavailable, "every IPv6 subnet is in use; give one with --subnet")
+		}
+		return nil
+	}
+	net.Subnet6 = net.Subnet6.Masked()
+	if net.Subnet6.Bits() > 126 || net.Subnet6.Addr().IsLoopback() || net.Subnet6.Addr().IsLinkLocalUnicast() || net.Subnet6.Addr().IsMulticast() {
+		return errs.New(errs.Invalid, "subnet %s cannot be a network's", net.Subnet6)
+	}
+	for _, p := range own {
+		if p.Overlaps(net.Subnet6) {
+			return errs.New(errs.Conflict, "subnet %s overlaps %s, which another network has", net.Subnet6, p)
+		}
 	}
 	return nil
 }
@@ -187,7 +278,7 @@ func (n *Networks) chooseSubnet(net *Network) error {
 	}
 	net.Subnet = net.Subnet.Masked()
 	if !net.Subnet.Addr().Is4() {
-		return errs.New(errs.Unsupported, "subnet %s: only IPv4 for now", net.Subnet)
+		return errs.New(errs.Invalid, "subnet %s: a network has an IPv4 subnet, and with --ipv6 an IPv6 one besides", net.Subnet)
 	}
 	if net.Subnet.Bits() > 30 {
 		return errs.New(errs.Invalid, "subnet %s has no room for a gateway and a container", net.Subnet)
@@ -310,7 +401,7 @@ func (n *Networks) Remove(_ context.Context, nameOrID string) error {
 	}
 	if len(users) > 0 {
 		slices.Sort(users)
-		return errs.New(errs.Conflict, "network %s has active endpoints: %s", net.Name, strings.Join(users, ", "))
+		return errs.New(errs.Denied, "network %s has active endpoints: %s", net.Name, strings.Join(users, ", ")) // Docker's 403
 	}
 	if err := n.remove(net); err != nil {
 		return fmt.Errorf("remove network %s: %w", net.Name, err)
@@ -361,7 +452,17 @@ func (n *Networks) endpointList(networkID string) []Endpoint {
 }
 
 func (n *Networks) applyRules() error {
-	return n.table.Apply(Rules(n.list(), n.endpointList("")))
+	networks, endpoints := n.list(), n.endpointList("")
+	if err := n.table.Apply(Rules(linkPrefix(n.name), networks, endpoints)); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(networks, func(net Network) bool { return net.IPv6 }) {
+		n.have6 = true
+	}
+	if !n.have6 {
+		return nil
+	}
+	return n.table6.Apply(Rules6(networks, endpoints))
 }
 
 func newID() string {
@@ -374,12 +475,13 @@ func newID() string {
 func (net *Network) copy() Network {
 	out := *net
 	out.Labels, out.Options = maps.Clone(net.Labels), maps.Clone(net.Options)
-	out.NoMasquerade = slices.Clone(net.NoMasquerade)
+	out.NoMasquerade, out.Reserved = slices.Clone(net.NoMasquerade), maps.Clone(net.Reserved)
 	return out
 }
 
 func (e *Endpoint) copy() Endpoint {
 	out := *e
 	out.Ports, out.Aliases, out.NameServers = slices.Clone(e.Ports), slices.Clone(e.Aliases), slices.Clone(e.NameServers)
+	out.Links = maps.Clone(e.Links)
 	return out
 }

@@ -27,6 +27,7 @@ func Open(cfg Config) (*Networks, error) {
 	}
 	n := &Networks{
 		name: cfg.Name, files: files{dir: cfg.Dir, run: cfg.RunDir}, log: cfg.Log, table: nft.NewOwner(cfg.Name + "-engine"),
+		table6: nft.NewOwner6(cfg.Name + "-engine"), publishOn: cfg.PublishOn, hostNames: cfg.HostNames,
 		networks: map[string]*Network{}, endpoints: map[endpointKey]*Endpoint{}, cursors: map[string]netip.Addr{},
 		leaving: map[endpointKey]*departure{}, published: map[endpointKey][]*publication{}, nameServers: map[string]func(){},
 	}
@@ -76,6 +77,7 @@ func (n *Networks) recover() error {
 	for key, e := range n.endpoints {
 		n.reopenPorts(key, e)
 	}
+	n.serveHostNames()
 	return n.applyRules()
 }
 
@@ -111,7 +113,7 @@ func (n *Networks) recoverEndpoints(net *Network, links map[string]bool) error {
 // connections from outside, and refusing to start would help nobody.
 func (n *Networks) reopenPorts(key endpointKey, e *Endpoint) {
 	for _, p := range e.Ports {
-		pub, err := publishPort(p, e.IP)
+		pub, err := publishPort(p, e)
 		if err != nil {
 			n.log.Warn("a published port cannot be taken again; connections to localhost will not reach the container",
 				"port", p.HostPort, "protocol", p.Protocol, "sandbox", e.Sandbox, "err", err)
@@ -148,6 +150,9 @@ func (n *Networks) Teardown() error {
 	n.await(func(endpointKey, *Endpoint) bool { return true })
 	for _, net := range n.networks {
 		all = append(all, n.unrealize(net))
+	}
+	if n.have6 {
+		all = append(all, n.table6.Remove())
 	}
 	return errors.Join(append(all, n.table.Remove())...)
 }

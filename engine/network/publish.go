@@ -17,7 +17,7 @@ import (
 )
 
 // publication is one published port in user space: sockets that hold the port on this machine, so that nobody else can take
-// it, and that carry what nftables does not translate: connections to 127.0.0.1 and all of IPv6.
+// it, and that carry what nftables does not translate: connections to ::1, and all of IPv6 on a network without it.
 type publication struct {
 	port    Port
 	closers []func()
@@ -42,7 +42,12 @@ func (n *Networks) openPorts(key endpointKey, e *Endpoint, want []Port) error {
 		if err := checkPort(p); err != nil {
 			return err
 		}
-		pub, err := publishPort(p, e.IP)
+		if !p.HostIP.IsValid() {
+			if p.HostIP = n.networks[key.network].PublishOn; !p.HostIP.IsValid() {
+				p.HostIP = n.publishOn
+			}
+		}
+		pub, err := publishAny(p, e)
 		if err != nil {
 			return n.explainTaken(p, err)
 		}
@@ -53,6 +58,12 @@ func (n *Networks) openPorts(key endpointKey, e *Endpoint, want []Port) error {
 }
 
 func checkPort(p Port) error {
+	if p.Protocol == "sctp" {
+		return errs.New(errs.Unsupported, "port %d/sctp: SCTP cannot be published; containers reach it by the container's address", p.ContainerPort)
+	}
+	if p.HostPortEnd != 0 && p.HostPortEnd < p.HostPort {
+		return errs.New(errs.Invalid, "port %d/%s: %d-%d is no range", p.ContainerPort, p.Protocol, p.HostPort, p.HostPortEnd)
+	}
 	if p.Protocol != "tcp" && p.Protocol != "udp" {
 		return errs.New(errs.Unsupported, "port %d/%s: only tcp and udp can be published", p.ContainerPort, p.Protocol)
 	}
@@ -62,9 +73,24 @@ func checkPort(p Port) error {
 	return nil
 }
 
+// publishAny publishes on the first port of the wanted range that is free.
+func publishAny(p Port, e *Endpoint) (pub *publication, err error) {
+	last := max(p.HostPort, p.HostPortEnd)
+	p.HostPortEnd = 0
+	for again := 0; ; again++ { // a port that the kernel chose for IPv4 may be taken with IPv6
+		pub, err = publishPort(p, e)
+		if !errors.Is(err, unix.EADDRINUSE) || p.HostPort == last && (last != 0 || again > 10) {
+			return pub, err
+		}
+		if last != 0 {
+			p.HostPort++
+		}
+	}
+}
+
 // publishPort binds one port and serves it. An unspecified host address means every address, IPv4 and, if the machine has
 // it, IPv6.
-func publishPort(p Port, container netip.Addr) (*publication, error) {
+func publishPort(p Port, e *Endpoint) (*publication, error) {
 	pub := &publication{port: p}
 	hosts := []netip.Addr{p.HostIP}
 	if !p.HostIP.IsValid() || p.HostIP == netip.IPv4Unspecified() {
@@ -72,7 +98,10 @@ func publishPort(p Port, container netip.Addr) (*publication, error) {
 	}
 	for i, host := range hosts {
 		from := netip.AddrPortFrom(host, pub.port.HostPort)
-		to := netip.AddrPortFrom(container, p.ContainerPort)
+		to := netip.AddrPortFrom(e.IP, p.ContainerPort)
+		if host.Is6() && e.IP6.IsValid() {
+			to = netip.AddrPortFrom(e.IP6, p.ContainerPort)
+		}
 		serve := forwardTCP
 		if p.Protocol == "udp" {
 			serve = forwardUDP
@@ -144,6 +173,12 @@ func forgetFlows(e *Endpoint) {
 		filter.AddIP(netlink.ConntrackReplySrcIP, e.IP.AsSlice())
 		// Without conntrack in this kernel there are no flows to forget.
 		netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, filter)
+		if e.IP6.IsValid() {
+			filter6 := &netlink.ConntrackFilter{}
+			filter6.AddProtocol(unix.IPPROTO_UDP)
+			filter6.AddIP(netlink.ConntrackReplySrcIP, e.IP6.AsSlice())
+			netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V6, filter6)
+		}
 		return
 	}
 }

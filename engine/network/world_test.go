@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+
 	"github.com/knarr/knarr/internal/netnstest"
 )
 
@@ -120,3 +122,15 @@ func port(host, container uint16, proto string) Port {
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func flushRuleset(t *testing.T) {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.FlushRuleset()
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -90,6 +90,9 @@ func Address(t testing.TB, path, link, address string) {
 		if err == nil {
 			var a *netlink.Addr
 			if a, err = netlink.ParseAddr(address); err == nil {
+				if a.IP.To4() == nil {
+					a.Flags = unix.IFA_F_NODAD // usable at once
+				}
 				err = netlink.AddrReplace(l, a)
 			}
 		}
@@ -106,12 +109,16 @@ func Address(t testing.TB, path, link, address string) {
 func Serve(t testing.TB, path, name, address string) {
 	t.Helper()
 	In(t, path, func() {
-		l, err := net.Listen("tcp4", address)
+		family := "4"
+		if strings.HasPrefix(address, ":") {
+			family = "" // whatever the link has
+		}
+		l, err := net.Listen("tcp"+family, address)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		u, err := net.ListenPacket("udp4", address)
+		u, err := net.ListenPacket("udp"+family, address)
 		if err != nil {
 			t.Error(err)
 			return

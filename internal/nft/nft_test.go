@@ -83,6 +83,39 @@ func TestTextIsWhatTheKernelHas(t *testing.T) {
 	}
 }
 
+// The same in the ip6 family.
+func TestTextOfIPv6IsWhatTheKernelHas(t *testing.T) {
+	netnstest.Need(t)
+	o := NewOwner6("x6")
+	t.Cleanup(func() { o.Remove() })
+	a := netip.MustParseAddr
+	want := &Table{Name: "x6", Family: IP6, Sets: []*Set{
+		{Name: "on", Key: Type{IPv6, Proto, Port}, Value: Type{IPv6, Port}, Elements: []Element{
+			{Key: []Value{Addr(a("2001:db8::1")), Protocol("tcp"), PortNumber(80)}, Value: []Value{Addr(a("fd00::2")), PortNumber(81)}}}},
+		{Name: "pairs", Key: Type{IPv6, IPv6}, Elements: []Element{{Key: []Value{Addr(a("fd00::1")), Addr(a("fd00::2"))}}}},
+	}, Chains: []*Chain{{Name: "pre", Type: "nat", Hook: Prerouting, Priority: DstNAT}, {Name: "post", Type: "nat", Hook: Postrouting, Priority: SrcNAT}}}
+	want.Chain("pre").Add(DaddrLocal(), IPDaddrNot(netip.MustParsePrefix("::1/128")), DNATMap6("on", Daddr6(), L4Proto(), Dport()))
+	want.Chain("post").Add(InSet("pairs", Saddr6(), Daddr6()), Masquerade())
+	want.Chain("post").Add(IPSaddr(netip.MustParsePrefix("fd00::/64")), Masquerade())
+	if err := o.Apply(want); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := o.Intact(); !ok || err != nil {
+		t.Fatalf("Intact after Apply = %v, %v", ok, err)
+	}
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("the nft program is not installed; netlink round trip was checked")
+	}
+	out, err := exec.Command(nft, "-nn", "list", "table", "ip6", "x6").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got, want := normalize(string(out)), normalize(want.String()); got != want {
+		t.Errorf("the kernel has\n%s\nwe say\n%s", got, want)
+	}
+}
+
 // normalize takes spelling differences out: how nft breaks lines, prints numbers of protocols and orders elements.
 func normalize(s string) string {
 	s = strings.Join(strings.Fields(s), " ")

@@ -18,7 +18,8 @@ import (
 
 // Owner is the only writer of one table.
 type Owner struct {
-	name string
+	name   string
+	family nftables.TableFamily
 
 	mu      sync.Mutex // guards applied and orders transactions
 	applied *Table     // what the kernel has; nil: not known, so the next Apply replaces the whole table
@@ -47,7 +48,10 @@ func (p *ports) has(port uint32) bool {
 }
 
 // NewOwner owns the table of that name in the ip family of the calling thread's network namespace.
-func NewOwner(name string) *Owner { return &Owner{name: name} }
+func NewOwner(name string) *Owner { return &Owner{name: name, family: nftables.TableFamilyIPv4} }
+
+// NewOwner6 is NewOwner for the ip6 family. Its Tables are of Family IP6.
+func NewOwner6(name string) *Owner { return &Owner{name: name, family: nftables.TableFamilyIPv6} }
 
 // Apply brings the kernel's table to want in one transaction. It does nothing if want is what it applied last. The table's
 // name in want does not matter.
@@ -101,7 +105,7 @@ func (o *Owner) replace(want *Table) error {
 
 // table adds the table, which does nothing if it is there.
 func (o *Owner) table(c *nftables.Conn) *nftables.Table {
-	return c.AddTable(&nftables.Table{Name: o.name, Family: nftables.TableFamilyIPv4})
+	return c.AddTable(&nftables.Table{Name: o.name, Family: o.family})
 }
 
 func (o *Owner) send(changes []Change, fresh bool) error {

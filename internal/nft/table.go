@@ -8,10 +8,10 @@
 // says what turns one table into another; Owner.Apply sends exactly that in one transaction, so that a packet sees the
 // old table or the new, never a mixture, and unchanged chains keep their counters and state.
 //
-// An Owner owns one table of the ip family and nothing else: it never reads or writes another. Owner.Watch tells when
+// An Owner owns one table of the ip or ip6 family and nothing else: it never reads or writes another. Owner.Watch tells when
 // somebody else may have changed it, Owner.Intact says whether that is so, and Owner.Reassert puts it back.
 //
-// It knows nothing of containers or services. Only IPv4 for now. No goroutines but inside Watch, no files.
+// It knows nothing of containers or services. No goroutines but inside Watch, no files.
 package nft
 
 import (
@@ -22,9 +22,19 @@ import (
 	"time"
 )
 
-// Table is a whole table of the ip family.
+// Family is the kind of packets that a table sees.
+type Family string
+
+// The families. The zero value is IP.
+const (
+	IP  Family = "ip"
+	IP6 Family = "ip6"
+)
+
+// Table is a whole table of one family.
 type Table struct {
 	Name   string
+	Family Family
 	Sets   []*Set
 	Chains []*Chain
 }
@@ -49,7 +59,7 @@ type Element struct {
 // Hook is where the kernel calls a base chain.
 type Hook string
 
-// The hooks of the ip family.
+// The hooks of both families.
 const (
 	Prerouting  Hook = "prerouting"
 	Input       Hook = "input"
@@ -96,7 +106,7 @@ func (c *Chain) Add(terms ...Term) { c.Rules = append(c.Rules, Rule(terms)) }
 // String renders the table in nft's own language; `nft -f` would take it. Elements are sorted.
 func (t *Table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table ip %s {\n", t.Name)
+	fmt.Fprintf(&b, "table %s %s {\n", cmp.Or(t.Family, IP), t.Name)
 	for _, s := range t.Sets {
 		b.WriteString(indent(s.header()))
 		if len(s.Elements) > 0 {

@@ -4,6 +4,7 @@ package nft
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -49,10 +50,16 @@ type Selector struct {
 
 // The selectors.
 func Saddr() Selector {
-	return Selector{"ip saddr", IPv4, func(r uint32) expr.Any { return networkHeader(r, 12) }}
+	return Selector{"ip saddr", IPv4, func(r uint32) expr.Any { return networkHeader(r, 12, 4) }}
 }
 func Daddr() Selector {
-	return Selector{"ip daddr", IPv4, func(r uint32) expr.Any { return networkHeader(r, 16) }}
+	return Selector{"ip daddr", IPv4, func(r uint32) expr.Any { return networkHeader(r, 16, 4) }}
+}
+func Saddr6() Selector {
+	return Selector{"ip6 saddr", IPv6, func(r uint32) expr.Any { return networkHeader(r, 8, 16) }}
+}
+func Daddr6() Selector {
+	return Selector{"ip6 daddr", IPv6, func(r uint32) expr.Any { return networkHeader(r, 24, 16) }}
 }
 func L4Proto() Selector {
 	return Selector{"meta l4proto", Proto, func(r uint32) expr.Any {
@@ -65,14 +72,16 @@ func Dport() Selector {
 	}}
 }
 
-func networkHeader(reg uint32, offset uint32) expr.Any {
-	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+func networkHeader(reg, offset, length uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
 }
 
 func loadAll(sel []Selector) []expr.Any {
 	out := make([]expr.Any, len(sel))
+	word := 0
 	for i, s := range sel {
-		out[i] = s.load(regAt(i))
+		out[i] = s.load(regAt(word))
+		word += s.typ.words()
 	}
 	return out
 }
@@ -85,27 +94,31 @@ func selectorText(sel []Selector) string {
 	return strings.Join(parts, " . ")
 }
 
-// IPSaddr matches the source address by prefix; IPDaddr the destination. The Not forms invert.
-func IPSaddr(p netip.Prefix) Term    { return address("ip saddr", 12, p, expr.CmpOpEq) }
-func IPDaddr(p netip.Prefix) Term    { return address("ip daddr", 16, p, expr.CmpOpEq) }
-func IPSaddrNot(p netip.Prefix) Term { return address("ip saddr", 12, p, expr.CmpOpNeq) }
-func IPDaddrNot(p netip.Prefix) Term { return address("ip daddr", 16, p, expr.CmpOpNeq) }
+// IPSaddr matches the source address by prefix; IPDaddr the destination. The Not forms invert. The prefix is of the table's
+// family.
+func IPSaddr(p netip.Prefix) Term    { return address("saddr", p, expr.CmpOpEq) }
+func IPDaddr(p netip.Prefix) Term    { return address("daddr", p, expr.CmpOpEq) }
+func IPSaddrNot(p netip.Prefix) Term { return address("saddr", p, expr.CmpOpNeq) }
+func IPDaddrNot(p netip.Prefix) Term { return address("daddr", p, expr.CmpOpNeq) }
 
-func address(field string, offset uint32, p netip.Prefix, op expr.CmpOp) Term {
+func address(field string, p netip.Prefix, op expr.CmpOp) Term {
 	p = p.Masked()
-	text, what := field+" ", p.String()
+	family, length, offset := "ip ", uint32(4), map[string]uint32{"saddr": 12, "daddr": 16}[field]
+	if p.Addr().Is6() {
+		family, length, offset = "ip6 ", 16, map[string]uint32{"saddr": 8, "daddr": 24}[field]
+	}
+	text, what := family+field+" ", p.String()
 	if op == expr.CmpOpNeq {
 		text += "!= "
 	}
-	exprs := []expr.Any{networkHeader(reg0, offset)}
+	exprs := []expr.Any{networkHeader(reg0, offset, length)}
 	if p.IsSingleIP() {
 		what = p.Addr().String()
 	} else {
-		mask := binaryutil.BigEndian.PutUint32(^uint32(0) << (32 - p.Bits()))
-		exprs = append(exprs, &expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4, Mask: mask, Xor: make([]byte, 4)})
+		mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+		exprs = append(exprs, &expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: length, Mask: mask, Xor: make([]byte, length)})
 	}
-	b := p.Addr().As4()
-	return plain(text+what, append(exprs, &expr.Cmp{Op: op, Register: reg0, Data: b[:]})...)
+	return plain(text+what, append(exprs, &expr.Cmp{Op: op, Register: reg0, Data: p.Addr().AsSlice()})...)
 }
 
 // Iif and Oif match the name of the link a packet came in by or goes out by. A name that ends in * is a prefix.
@@ -219,6 +232,13 @@ func VMap(name string, sel ...Selector) Term {
 func DNATMap(name string, sel ...Selector) Term {
 	exprs := append(loadAll(sel), &expr.Lookup{SourceRegister: reg0, SetName: name, IsDestRegSet: true, DestRegister: reg0}, dnatFromRegisters())
 	return plain("dnat ip to "+selectorText(sel)+" map @"+name, exprs...)
+}
+
+// DNATMap6 is DNATMap in a table of the ip6 family; the map is … : ipv6_addr . inet_service.
+func DNATMap6(name string, sel ...Selector) Term {
+	dnat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV6, RegAddrMin: regAt(0), RegProtoMin: regAt(4), Specified: true}
+	exprs := append(loadAll(sel), &expr.Lookup{SourceRegister: reg0, SetName: name, IsDestRegSet: true, DestRegister: reg0}, dnat)
+	return plain("dnat ip6 to "+selectorText(sel)+" map @"+name, exprs...)
 }
 
 // DNATRandom translates the destination to one of the targets, each with the same chance.

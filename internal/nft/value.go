@@ -21,6 +21,7 @@ type Base string
 // The data types in use.
 const (
 	IPv4    Base = "ipv4_addr"
+	IPv6    Base = "ipv6_addr"
 	Proto   Base = "inet_proto"
 	Port    Base = "inet_service"
 	Verdict Base = "verdict"
@@ -51,6 +52,8 @@ func (b Base) datatype() nftables.SetDatatype {
 	switch b {
 	case IPv4:
 		return nftables.TypeIPAddr
+	case IPv6:
+		return nftables.TypeIP6Addr
 	case Proto:
 		return nftables.TypeInetProto
 	case Port:
@@ -69,10 +72,18 @@ type Value struct {
 	chain string // of a verdict
 }
 
-// Addr is an IPv4 address.
+// Addr is an address.
 func Addr(a netip.Addr) Value {
-	b := a.Unmap().As4()
-	return Value{text: a.Unmap().String(), bytes: b[:]}
+	a = a.Unmap()
+	return Value{text: a.String(), bytes: a.AsSlice()}
+}
+
+// words is how many of the kernel's 32-bit registers a part of a concatenation fills.
+func (b Base) words() int {
+	if b == IPv6 {
+		return 4
+	}
+	return 1
 }
 
 // PortNumber is a transport port.

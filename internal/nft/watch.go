@@ -28,8 +28,8 @@ func (o *Owner) Intact() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	t := &nftables.Table{Name: o.name, Family: nftables.TableFamilyIPv4}
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+	t := &nftables.Table{Name: o.name, Family: o.family}
+	chains, err := conn.ListChainsOfTableFamily(o.family)
 	if err != nil {
 		return false, fmt.Errorf("list nftables chains: %w", err)
 	}

@@ -76,6 +76,9 @@ type Config struct {
 	RegistryMirrors    []string `json:"registry-mirror"`
 	InsecureRegistries []string `json:"insecure-registry"`
 
+	PublishDefault netip.Addr     `json:"publish-default"`
+	DNSListen      netip.AddrPort `json:"dns-listen"`
+
 	Access
 
 	LogLevel   string `json:"log-level"`
@@ -118,6 +121,8 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.DebuggingHandlers, "enable-debugging-handlers", c.DebuggingHandlers, "let the kubelet serve logs, exec, attach, port-forward, run and profiles")
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", c.RegistryMirrors, "URLs asked for Docker Hub's images before Docker Hub")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", c.InsecureRegistries, "registries (host[:port], or a range of addresses) that may speak plain http or show any certificate")
+	f.TextVar(&c.PublishDefault, "publish-default", c.PublishDefault, "address of this machine on which ports are published that name none, like 127.0.0.1 (default: every address)")
+	f.TextVar(&c.DNSListen, "dns-listen", c.DNSListen, "loopback address and port, like 127.0.0.153:53, where this machine can ask for containers by name (default: nowhere)")
 	c.Access.addFlags(f)
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
@@ -212,6 +217,9 @@ func (c *Config) validate() error {
 	}
 	if c.Server != "" && c.Has(APIServer) {
 		bad("--server %s: this daemon is a server itself; to join that one, run knarrd agent", c.Server)
+	}
+	if c.DNSListen.IsValid() && (!c.DNSListen.Addr().IsLoopback() || c.DNSListen.Port() == 0) {
+		bad("--dns-listen %s: want a loopback address and a port, as everybody who reaches it may ask", c.DNSListen)
 	}
 	if len(faults) > 0 {
 		return errs.New(errs.Invalid, "%s", strings.Join(faults, "\n"))

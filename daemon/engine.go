@@ -52,6 +52,7 @@ func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, e
 	}
 	if e.networks, err = network.Open(network.Config{
 		Name: cfg.Name, Dir: filepath.Join(dir, "networks"), RunDir: filepath.Join(cfg.RunDir, "networks"), Log: log,
+		PublishOn: cfg.PublishDefault, HostNames: cfg.DNSListen,
 	}); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -36,6 +37,7 @@ type place struct {
 	hostname   string
 	files      map[string]string // path in the container -> host file
 	shm        string
+	env        []string // what links add to the environment
 }
 
 // connect makes or finds the namespaces of a run and writes its network files.
@@ -164,24 +166,52 @@ func (e *Engine) joinNetwork(ctx context.Context, c *entry, rec record, p *place
 	return nil
 }
 
-// attach puts the container on one network and notes the endpoint. Ports are published on the first.
+// attach puts the container on one network and notes the endpoint. Ports are published on the first that is not internal.
 func (e *Engine) attach(ctx context.Context, c *entry, rec record, name string, n NetworkSpec, endpoints map[string]Endpoint) error {
-	a := network.Attachment{Network: name, Sandbox: c.id, NetnsPath: c.netns(), IP: n.IP, NoDefaultRoute: len(endpoints) > 0}
+	joined, err := e.cfg.Networks.Get(name)
+	if err != nil {
+		return err
+	}
+	a := network.Attachment{Network: joined.ID, Sandbox: c.id, NetnsPath: c.netns(), IP: n.IP, IP6: n.IP6, GatewayPriority: n.GatewayPriority}
+	if n.MAC != "" {
+		if a.MAC, err = parseMAC(n.MAC); err != nil {
+			return err
+		}
+	}
+	if joined.Name != DefaultNetwork {
+		a.Links = e.linkedSandboxes(n.Links)
+	}
 	a.Aliases = append([]string{rec.Spec.Name, c.short()}, n.Aliases...)
 	for _, s := range rec.Spec.Network.DNS {
 		if addr, err := netip.ParseAddr(s); err == nil {
 			a.NameServers = append(a.NameServers, addr)
 		}
 	}
-	if len(endpoints) == 0 {
+	published := false
+	for _, ep := range endpoints {
+		published = published || len(ep.Ports) > 0
+	}
+	if !published && !joined.Internal {
 		a.Ports = wantedPorts(rec)
 	}
 	ep, err := e.cfg.Networks.Attach(ctx, a)
 	if err != nil {
 		return err
 	}
-	endpoints[ep.Network] = endpointView(ep)
+	v := endpointView(ep)
+	if ep.IP6.IsValid() {
+		v.IP6, v.PrefixLen6, v.Gateway6 = ep.IP6, joined.Subnet6.Bits(), joined.Gateway6
+	}
+	endpoints[ep.Network] = v
 	return nil
+}
+
+func parseMAC(s string) (net.HardwareAddr, error) {
+	mac, err := net.ParseMAC(s)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return nil, errs.New(errs.Invalid, "invalid MAC address: %s", s)
+	}
+	return mac, nil
 }
 
 // wantedPorts are the ports to publish: those asked for and, with PublishAll, every exposed one besides.
@@ -191,7 +221,7 @@ func wantedPorts(rec record) []network.Port {
 	for _, p := range rec.Spec.Network.Ports {
 		proto := cmp.Or(p.Protocol, "tcp")
 		have[strconv.Itoa(int(p.ContainerPort))+"/"+proto] = true
-		out = append(out, network.Port{HostIP: p.HostIP, HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: proto})
+		out = append(out, network.Port{HostIP: p.HostIP, HostPort: p.HostPort, HostPortEnd: p.HostPortEnd, ContainerPort: p.ContainerPort, Protocol: proto})
 	}
 	if !rec.Spec.Network.PublishAll {
 		return out
@@ -218,11 +248,37 @@ func endpointView(ep network.Endpoint) Endpoint {
 
 // writeNetFiles writes hosts, hostname and resolv.conf into the container's folder.
 func (e *Engine) writeNetFiles(c *entry, rec record, p *place) error {
+	hosts, env, err := e.legacyLinksOn(rec, p)
+	if err != nil {
+		return err
+	}
+	p.env = env
+	n := e.netFilesOf(rec, p)
+	n.linked = hosts
+	return e.writeFiles(c.dir, p, n)
+}
+
+func (e *Engine) legacyLinksOn(rec record, p *place) (hosts, env []string, err error) {
+	if !hasKey(p.endpoints, DefaultNetwork) || mainNetwork(rec) != DefaultNetwork {
+		return nil, nil, nil
+	}
+	return e.legacyLinks(rec)
+}
+
+// netFilesOf says what a container's network files tell, but for its links.
+func (e *Engine) netFilesOf(rec record, p *place) netFiles {
 	n := rec.Spec.Network
-	var first Endpoint
+	var addresses []netip.Addr
+	var gateway netip.Addr
 	for _, name := range slices.Sorted(maps.Keys(p.endpoints)) {
-		if first = p.endpoints[name]; first.Gateway.IsValid() {
-			break
+		ep := p.endpoints[name]
+		if !gateway.IsValid() {
+			gateway = ep.Gateway
+		}
+		for _, a := range []netip.Addr{ep.IP, ep.IP6} {
+			if a.IsValid() {
+				addresses = append(addresses, a)
+			}
 		}
 	}
 	dns := resolvers{servers: n.DNS, search: n.DNSSearch, options: n.DNSOptions}
@@ -233,20 +289,35 @@ func (e *Engine) writeNetFiles(c *entry, rec record, p *place) error {
 			break
 		}
 	}
-	return e.writeFiles(c.dir, p, netFiles{hostname: p.hostname, domain: rec.Spec.Domainname, ip: first.IP, gateway: first.Gateway,
-		hosts: n.ExtraHosts, dns: dns, hostNet: p.namespaces.Net == hostNamespace})
+	return netFiles{hostname: p.hostname, domain: rec.Spec.Domainname, addresses: addresses, gateway: gateway,
+		hosts: n.ExtraHosts, dns: dns, hostNet: p.namespaces.Net == hostNamespace}
 }
 
 // netFiles is what /etc/hosts, /etc/hostname and /etc/resolv.conf say.
 type netFiles struct {
 	hostname, domain string
-	ip, gateway      netip.Addr
-	hosts            []string
+	addresses        []netip.Addr
+	gateway          netip.Addr
+	hosts            []string // as Spec.Network.ExtraHosts
+	linked           []string // further lines
 	dns              resolvers
 	hostNet          bool
 }
 
 func (e *Engine) writeFiles(dir string, p *place, n netFiles) error {
+	p.files = map[string]string{}
+	for name, content := range e.contents(n) {
+		path := filepath.Join(dir, name)
+		if err := atomicfile.WriteVolatile(path, content, 0o644); err != nil {
+			return err
+		}
+		p.files["/etc/"+name] = path
+	}
+	return nil
+}
+
+// contents of the files, by name.
+func (e *Engine) contents(n netFiles) map[string][]byte {
 	base := resolvers{servers: e.cfg.DNS}
 	if host, err := os.ReadFile("/etc/resolv.conf"); err == nil {
 		base = parseResolvConf(string(host))
@@ -255,19 +326,50 @@ func (e *Engine) writeFiles(dir string, p *place, n netFiles) error {
 		}
 		base = base.over(e.cfg.DNS, nil, nil)
 	}
-	p.files = map[string]string{}
-	for name, content := range map[string][]byte{
-		"hosts":       hostsFile(n.ip, n.hostname, n.domain, n.hosts, n.gateway),
+	hosts := hostsFile(n.addresses, n.hostname, n.domain, n.hosts, n.gateway)
+	for _, line := range n.linked {
+		hosts = append(hosts, line+"\n"...)
+	}
+	return map[string][]byte{
+		"hosts":       hosts,
 		"hostname":    []byte(n.hostname + "\n"),
 		"resolv.conf": base.over(n.dns.servers, n.dns.search, n.dns.options).file(),
-	} {
-		path := filepath.Join(dir, name)
-		if err := atomicfile.WriteVolatile(path, content, 0o644); err != nil {
+	}
+}
+
+// rewriteFiles tells a container that runs of the networks it joined or left. Its files are mounted, so they stay the same
+// files; what its programs have written into them stays too: only lines that were ours go and come.
+func (e *Engine) rewriteFiles(c *entry, rec record, before, after map[string]Endpoint) error {
+	p := place{hostname: cmp.Or(rec.Spec.Hostname, c.short()), endpoints: before}
+	if rec.Spec.UTSMode == "host" {
+		p.hostname, _ = os.Hostname()
+	}
+	old := e.contents(e.netFilesOf(rec, &p))
+	p.endpoints = after
+	for name, content := range e.contents(e.netFilesOf(rec, &p)) {
+		path := c.file(name)
+		have, err := os.ReadFile(path)
+		if err != nil {
 			return err
 		}
-		p.files["/etc/"+name] = path
+		if err := overwrite(path, mergeLines(have, old[name], content)); err != nil {
+			return fmt.Errorf("tell container %s of its networks: %w", c.id, err)
+		}
 	}
 	return nil
+}
+
+// overwrite changes what is in a file, which a rename would replace.
+func overwrite(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(content)))
 }
 
 // shareFiles gives a container in another's network namespace the other's files.

@@ -88,6 +88,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := e.cfg.Networks.Rename(ctx, c.id, old, name); err != nil {
+		return err
+	}
 	e.emit(c, "rename", map[string]string{"oldName": "/" + old})
 	return nil
 }

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,17 +11,19 @@ import (
 )
 
 // hostsFile is /etc/hosts of a container or sandbox. gateway is what "host-gateway" stands for.
-func hostsFile(ip netip.Addr, hostname, domain string, extra []string, gateway netip.Addr) []byte {
+func hostsFile(addresses []netip.Addr, hostname, domain string, extra []string, gateway netip.Addr) []byte {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n")
 	b.WriteString("::1\tlocalhost ip6-localhost ip6-loopback\n")
 	b.WriteString("fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	if ip.IsValid() && hostname != "" {
-		names := hostname
-		if domain != "" {
-			names = hostname + "." + domain + " " + hostname
+	names := hostname
+	if domain != "" {
+		names = hostname + "." + domain + " " + hostname
+	}
+	for _, ip := range addresses {
+		if ip.IsValid() && hostname != "" {
+			fmt.Fprintf(&b, "%s\t%s\n", ip, names)
 		}
-		fmt.Fprintf(&b, "%s\t%s\n", ip, names)
 	}
 	for _, h := range extra {
 		name, addr, ok := cutHost(h)
@@ -35,6 +38,30 @@ func hostsFile(ip netip.Addr, hostname, domain string, extra []string, gateway n
 		}
 	}
 	return []byte(b.String())
+}
+
+// mergeLines turns what a file has into what it shall have now: lines of old that new has not go, those of new that old had
+// not are put in their place.
+func mergeLines(have, old, new []byte) []byte {
+	if bytes.Equal(have, old) {
+		return new
+	}
+	lines := func(b []byte) []string { return slices.Collect(strings.Lines(string(b))) }
+	was, is := lines(old), lines(new)
+	var out, fresh []string
+	for _, l := range is {
+		if !slices.Contains(was, l) {
+			fresh = append(fresh, l)
+		}
+	}
+	for _, l := range lines(have) {
+		if !slices.Contains(was, l) || slices.Contains(is, l) {
+			out = append(out, l)
+			continue
+		}
+		out, fresh = append(out, fresh...), nil
+	}
+	return []byte(strings.Join(append(out, fresh...), ""))
 }
 
 // resolvers is what a resolv.conf says.

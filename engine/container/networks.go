@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"maps"
 
 	"github.com/knarr/knarr/engine/network"
@@ -33,6 +34,9 @@ func (e *Engine) Connect(ctx context.Context, ref, name string, n NetworkSpec) e
 		}
 		if err := e.attach(ctx, c, rec, net.Name, n, endpoints); err != nil {
 			return err
+		}
+		if err := e.rewriteFiles(c, rec, st.Endpoints, endpoints); err != nil {
+			return errors.Join(err, e.cfg.Networks.Detach(ctx, net.ID, c.id))
 		}
 		c.set(func(s *status) { s.Endpoints = endpoints })
 		if err := c.saveStatus(); err != nil {
@@ -68,6 +72,9 @@ func (e *Engine) Disconnect(ctx context.Context, ref, name string) error {
 		}
 		endpoints := maps.Clone(st.Endpoints)
 		delete(endpoints, net.Name)
+		if err := e.rewriteFiles(c, rec, st.Endpoints, endpoints); err != nil {
+			return err
+		}
 		c.set(func(s *status) { s.Endpoints = endpoints })
 		if err := c.saveStatus(); err != nil {
 			return err

@@ -42,6 +42,7 @@ func (e *Engine) plan(c *entry, rec record, at place) (Plan, error) {
 		Rootfs: c.rootfs(), Mounts: rec.Mounts, Files: at.files, Namespaces: at.namespaces, Cgroup: parent + "/" + c.id, Shm: at.shm,
 		Bounding: e.bounding, SwapLimit: e.abilities.Swap, Seccomp: e.profiles.Profile,
 	}
+	p.Config.Env = mergeEnv(at.env, rec.Config.Env)
 	if rec.Spec.Init {
 		p.Init = e.cfg.ShimBinary
 	}

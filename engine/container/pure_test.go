@@ -256,7 +256,7 @@ func TestSignals(t *testing.T) {
 
 func TestNetworkFiles(t *testing.T) {
 	ip, gw := netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("10.0.0.1")
-	hosts := string(hostsFile(ip, "web", "example.org", []string{"db:10.1.1.1", "up=host-gateway"}, gw))
+	hosts := string(hostsFile([]netip.Addr{ip}, "web", "example.org", []string{"db:10.1.1.1", "up=host-gateway"}, gw))
 	for _, want := range []string{"10.0.0.5\tweb.example.org web\n", "10.1.1.1\tdb\n", "10.0.0.1\tup\n"} {
 		if !strings.Contains(hosts, want) {
 			t.Errorf("no %q in %q", want, hosts)

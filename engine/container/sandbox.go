@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -248,7 +249,7 @@ func (e *Engine) sandboxFiles(s *sandbox, rec sandboxRecord, hostname string) er
 	n := netFiles{hostname: hostname, hosts: rec.Spec.ExtraHosts, hostNet: rec.Spec.HostNetwork,
 		dns: resolvers{servers: rec.Spec.DNS, search: rec.Spec.DNSSearch, options: rec.Spec.DNSOptions}}
 	if rec.Endpoint != nil {
-		n.ip, n.gateway = rec.Endpoint.IP, rec.Endpoint.Gateway
+		n.addresses, n.gateway = []netip.Addr{rec.Endpoint.IP}, rec.Endpoint.Gateway
 	}
 	return e.writeFiles(s.dir, &place{}, n)
 }

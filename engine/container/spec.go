@@ -79,8 +79,11 @@ type Mount struct {
 type NetworkSpec struct {
 	Mode                       string // "bridge" (default), "host", "none", "container:ID", or a network's name
 	Ports                      []Port
-	IP                         netip.Addr // a wish; invalid = any
+	IP, IP6                    netip.Addr // wishes; invalid = any
+	MAC                        string     // a wish
+	GatewayPriority            int        // the network with the highest has the default route
 	Aliases                    []string
+	Links                      []string // "container:alias": names that only this container uses
 	DNS, DNSSearch, DNSOptions []string
 	ExtraHosts                 []string // "host:ip"; the address "host-gateway" is the network's gateway
 	PublishAll                 bool     // publish every exposed port on a port the engine picks
@@ -90,6 +93,7 @@ type NetworkSpec struct {
 type Port struct {
 	HostIP        netip.Addr // invalid = all
 	HostPort      uint16     // 0 = the engine picks one
+	HostPortEnd   uint16     // above HostPort: the first free one from HostPort to here
 	ContainerPort uint16
 	Protocol      string // "tcp", "udp"
 }
@@ -201,7 +205,12 @@ type Endpoint struct {
 	Gateway   netip.Addr
 	MAC       string
 	Aliases   []string
-	Ports     []Port // as published, with the host ports that were picked
+
+	IP6        netip.Addr // invalid without IPv6, as the next
+	PrefixLen6 int
+	Gateway6   netip.Addr
+
+	Ports []Port // as published, with the host ports that were picked
 
 	NameServer netip.Addr // knows the network's containers by name; zero if the network has none
 }

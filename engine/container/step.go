@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -110,7 +111,7 @@ func (e *Engine) placeStep(ctx context.Context, run string, step build.RunStep) 
 		if err != nil {
 			return p, err
 		}
-		n.ip, n.gateway = ep.IP, ep.Gateway
+		n.addresses, n.gateway = []netip.Addr{ep.IP}, ep.Gateway
 	}
 	return p, e.writeFiles(run, &p, n)
 }

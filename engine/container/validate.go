@@ -4,8 +4,10 @@ package container
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/knarr/knarr/internal/errs"
@@ -150,7 +152,13 @@ func (f *faults) network(s Spec) {
 			f.add("invalid port mapping: the container port is missing")
 		}
 		if p.Protocol != "" && p.Protocol != "tcp" && p.Protocol != "udp" {
-			f.add("invalid port mapping: protocol %q is neither tcp nor udp", p.Protocol)
+			f.add("invalid port mapping: protocol %q is neither tcp nor udp; others reach the container by its own address", p.Protocol)
+		}
+	}
+	for _, n := range append(slices.Collect(maps.Values(s.Networks)), s.Network) {
+		if n.MAC != "" {
+			_, err := parseMAC(n.MAC)
+			f.err(err)
 		}
 	}
 	for _, h := range s.Network.ExtraHosts {

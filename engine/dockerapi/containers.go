@@ -50,7 +50,7 @@ func (s *Server) containerRename(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) containerRemove(w http.ResponseWriter, r *http.Request) error {
 	if truth(r, "link") {
-		return errs.New(errs.Unsupported, "container links are not supported: use a network and names")
+		return errs.New(errs.Unsupported, "removing a link is not supported: remove the container that has it")
 	}
 	return done(w, s.Containers.Remove(r.Context(), r.PathValue("id"), container.RemoveOptions{Force: truth(r, "force"), Volumes: truth(r, "v")}))
 }

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -111,7 +110,7 @@ func specOf(name string, req dcontainer.CreateRequest) (container.Spec, error) {
 		spec.Expose = append(spec.Expose, p.String())
 	}
 	slices.Sort(spec.Expose)
-	if err := unsupported(h, req.NetworkingConfig); err != nil {
+	if err := unsupported(h); err != nil {
 		return container.Spec{}, err
 	}
 	if len(faults) > 0 {
@@ -133,7 +132,15 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 	}
 	if nc != nil {
 		if ep := nc.EndpointsConfig[cmp.Or(string(h.NetworkMode), n.Mode)]; ep != nil {
-			n.Aliases, n.IP = endpointWish(ep)
+			endpointWish(ep, &n)
+		}
+	}
+	if n.IP.IsValid() && n.Mode == "bridge" || n.IP6.IsValid() && n.Mode == "bridge" {
+		return n, fmt.Errorf("invalid config for network bridge: user specified IP address is supported on user defined networks only")
+	}
+	for _, l := range h.Links {
+		if !slices.Contains(n.Links, l) {
+			n.Links = append(n.Links, l)
 		}
 	}
 	for port, bindings := range h.PortBindings {
@@ -143,9 +150,14 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 		for _, b := range bindings {
 			p := container.Port{HostIP: b.HostIP, ContainerPort: port.Num(), Protocol: string(port.Proto())}
 			if b.HostPort != "" {
-				first, _, _ := strings.Cut(b.HostPort, "-") // the client expands ranges; one that is left means "one of these"
+				first, last, isRange := strings.Cut(b.HostPort, "-") // the client expands ranges; one that is left means "one of these"
 				v, err := strconv.ParseUint(first, 10, 16)
-				if err != nil {
+				if err == nil && isRange {
+					var end uint64
+					end, err = strconv.ParseUint(last, 10, 16)
+					p.HostPortEnd = uint16(end)
+				}
+				if err != nil || isRange && p.HostPortEnd < uint16(v) {
 					return n, fmt.Errorf("invalid port specification: %q", b.HostPort)
 				}
 				p.HostPort = uint16(v)
@@ -160,11 +172,14 @@ func networkOf(c *dcontainer.Config, h *dcontainer.HostConfig, nc *dnetwork.Netw
 }
 
 // endpointWish is what a client wants of a place in a network.
-func endpointWish(ep *dnetwork.EndpointSettings) (aliases []string, ip netip.Addr) {
+func endpointWish(ep *dnetwork.EndpointSettings, n *container.NetworkSpec) {
+	n.Aliases, n.Links, n.GatewayPriority = ep.Aliases, ep.Links, ep.GwPriority
 	if ep.IPAMConfig != nil {
-		ip = ep.IPAMConfig.IPv4Address
+		n.IP, n.IP6 = ep.IPAMConfig.IPv4Address, ep.IPAMConfig.IPv6Address
 	}
-	return ep.Aliases, ip
+	if len(ep.MacAddress) > 0 {
+		n.MAC = ep.MacAddress.String()
+	}
 }
 
 // furtherNetworks are those of a create request besides the one that NetworkMode names.
@@ -179,7 +194,7 @@ func furtherNetworks(mode string, nc *dnetwork.NetworkingConfig) map[string]cont
 		}
 		n := container.NetworkSpec{}
 		if ep != nil {
-			n.Aliases, n.IP = endpointWish(ep)
+			endpointWish(ep, &n)
 		}
 		out[name] = n
 	}
@@ -202,11 +217,9 @@ func (s *Server) checkPlatform(ref, want string) error {
 }
 
 // unsupported refuses by name what would silently not happen.
-func unsupported(h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) error {
+func unsupported(h *dcontainer.HostConfig) error {
 	no := func(format string, args ...any) error { return errs.New(errs.Unsupported, format, args...) }
 	switch {
-	case len(h.Links) > 0:
-		return no("container links are not supported: put both containers on a network of their own and use names")
 	case h.Runtime != "" && h.Runtime != runtimeName:
 		return errs.New(errs.Invalid, "unknown or invalid runtime name: %s; there is only %s", h.Runtime, runtimeName)
 	case !h.Isolation.IsDefault():
@@ -215,17 +228,6 @@ func unsupported(h *dcontainer.HostConfig, nc *dnetwork.NetworkingConfig) error 
 		return no("volume driver %q is not supported: there is only local", h.VolumeDriver)
 	case len(h.StorageOpt) > 0:
 		return no("--storage-opt is not supported: the size of a container's own layer cannot be limited")
-	}
-	if nc != nil {
-		for name, ep := range nc.EndpointsConfig {
-			switch {
-			case ep == nil:
-			case len(ep.MacAddress) > 0:
-				return no("choosing a MAC address (network %s) is not supported", name)
-			case ep.IPAMConfig != nil && ep.IPAMConfig.IPv6Address.IsValid():
-				return no("IPv6 addresses (network %s) are not supported", name)
-			}
-		}
 	}
 	return nil
 }

@@ -207,12 +207,13 @@ func mountPoints(c container.Container) []dcontainer.MountPoint {
 func endpointSettings(c container.Container, e container.Endpoint, wish container.NetworkSpec) *dnetwork.EndpointSettings {
 	out := &dnetwork.EndpointSettings{
 		NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: e.IP, IPPrefixLen: e.PrefixLen, Aliases: wish.Aliases, DNSNames: e.Aliases,
+		IPv6Gateway: e.Gateway6, GlobalIPv6Address: e.IP6, GlobalIPv6PrefixLen: e.PrefixLen6, Links: wish.Links, GwPriority: wish.GatewayPriority,
 	}
 	if e.IP.IsValid() {
 		out.EndpointID = hashID("endpoint", c.ID, e.NetworkID)
 	}
-	if wish.IP.IsValid() {
-		out.IPAMConfig = &dnetwork.EndpointIPAMConfig{IPv4Address: wish.IP}
+	if wish.IP.IsValid() || wish.IP6.IsValid() {
+		out.IPAMConfig = &dnetwork.EndpointIPAMConfig{IPv4Address: wish.IP, IPv6Address: wish.IP6}
 	}
 	if mac, err := net.ParseMAC(e.MAC); err == nil {
 		out.MacAddress = dnetwork.HardwareAddr(mac)

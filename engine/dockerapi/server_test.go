@@ -173,7 +173,6 @@ func TestParseBind(t *testing.T) {
 
 func TestSpecOfRefusesByName(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"Image":"i","HostConfig":{"Links":["a:b"]}}`:                                                "links",
 		`{"Image":"i","HostConfig":{"Runtime":"runc"}}`:                                               "runc",
 		`{"Image":"i","HostConfig":{"LogConfig":{"Type":"syslog"}}}`:                                  "syslog",
 		`{"Image":"i","HostConfig":{"LogConfig":{"Config":{"max-size":"x"}}}}`:                        "max-size=x",

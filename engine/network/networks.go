@@ -31,7 +31,7 @@ type Config struct {
 	Dir    string // durable: <Dir>/<id>/network.json
 	RunDir string // emptied by a reboot: <RunDir>/endpoints/<network id>/<sandbox>.json
 
-	// PublishOn is the host address of published ports that name none; default: every address.
+	// PublishOn is the host address of ports published on bridges that name none; default: every address.
 	PublishOn netip.Addr
 
 	// HostNames is where this machine can ask for the addresses of all containers that have a name on a network, a loopback

@@ -42,8 +42,8 @@ func (n *Networks) openPorts(key endpointKey, e *Endpoint, want []Port) error {
 		if err := checkPort(p); err != nil {
 			return err
 		}
-		if !p.HostIP.IsValid() {
-			if p.HostIP = n.networks[key.network].PublishOn; !p.HostIP.IsValid() {
+		if net := n.networks[key.network]; !p.HostIP.IsValid() && net.Driver == DriverBridge {
+			if p.HostIP = net.PublishOn; !p.HostIP.IsValid() {
 				p.HostIP = n.publishOn
 			}
 		}

@@ -290,8 +290,18 @@ func TestCompactedPageAndWatchAreGone(t *testing.T) {
 	if err := st.Compact(ctx, rev); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := maps.List(ctx, metav1.ListOptions{Limit: 2, Continue: first.Continue}); !apierrors.IsResourceExpired(err) {
-		t.Errorf("page of a compacted revision: %v", err)
+	_, err = maps.List(ctx, metav1.ListOptions{Limit: 2, Continue: first.Continue})
+	if !apierrors.IsResourceExpired(err) {
+		t.Fatalf("page of a compacted revision: %v", err)
+	}
+	// What is left can be had as it is now.
+	var gone *apierrors.StatusError
+	if !errors.As(err, &gone) || gone.ErrStatus.Continue == "" {
+		t.Fatalf("no way to go on: %v", err)
+	}
+	rest, err := maps.List(ctx, metav1.ListOptions{Limit: 100, Continue: gone.ErrStatus.Continue})
+	if err != nil || len(rest.Items) == 0 || rest.Items[len(rest.Items)-1].Name != "z" || rest.ResourceVersion == first.ResourceVersion {
+		t.Errorf("the rest as it is now: %v %v", rest, err)
 	}
 	// A server started later has not seen what was before it.
 	later := apiservertest.New(t, func(c *apiserver.Config) { c.Store = st })

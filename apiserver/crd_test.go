@@ -77,6 +77,8 @@ func TestCronTabOfTheDocumentation(t *testing.T) {
 		{"explained by version 2", "", "explain ct.spec --output plaintext-openapiv2", []string{"cronSpec\t<string>"}},
 		{"nothing there", "", "get ct", []string{"No resources found"}},
 		{"an unknown field", head + "spec: {imgae: x}\n", "create --validate=strict -f -", []string{`unknown field "spec.imgae"`}},
+		{"what applying does not know", head + "spec: {imgae: x}\n", "apply --server-side -f -", []string{".spec.imgae: field not declared in schema"}},
+		{"explained where nothing may stand beside a reference", "", "explain crontab.metadata", []string{"Standard object's metadata"}},
 		{"only warned of", head + "spec: {imgae: x}\n", "create --validate=warn --dry-run=server -f -", []string{`Warning: unknown field "spec.imgae"`, "created (server dry run)"}},
 		{"a pattern", head + "spec: {cronSpec: '* * * *', replicas: 15}\n", "create --validate=false -f -", []string{
 			`The CronTab "my" is invalid`, `spec.cronSpec: Invalid value: "* * * *"`, "spec.cronSpec in body should match", "spec.replicas: Invalid value: 15: spec.replicas in body should be less than or equal to 10"}},

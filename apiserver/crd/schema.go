@@ -38,7 +38,7 @@ func (v *crdVersion) published(t *kinds.Type, old bool) *spec.Schema {
 			s = openapiv2.ToStructuralOpenAPIV2(s)
 		}
 		out = s.ToKubeOpenAPI()
-		meta(out)
+		meta(out, old)
 		embedded(out, old)
 	}
 	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": t.Group, "version": t.Version, "kind": t.Kind}})
@@ -52,12 +52,18 @@ func (v *crdVersion) published(t *kinds.Type, old bool) *spec.Schema {
 	return out
 }
 
-// meta adds what every object has.
-func meta(s *spec.Schema) {
+// meta adds what every object has. In version 3 of OpenAPI nothing may stand beside a reference, so the description of metadata
+// is around it.
+func meta(s *spec.Schema, old bool) {
 	docs := metav1.TypeMeta{}.SwaggerDoc()
 	s.SetProperty("apiVersion", *spec.StringProperty().WithDescription(docs["apiVersion"]))
 	s.SetProperty("kind", *spec.StringProperty().WithDescription(docs["kind"]))
-	s.SetProperty("metadata", *spec.RefSchema("#/definitions/" + objectMeta).WithDescription(metav1.PartialObjectMetadata{}.SwaggerDoc()["metadata"]))
+	about := metav1.PartialObjectMetadata{}.SwaggerDoc()["metadata"]
+	ref := spec.RefSchema("#/definitions/" + objectMeta)
+	if !old {
+		ref = &spec.Schema{SchemaProps: spec.SchemaProps{AllOf: []spec.Schema{*ref}}}
+	}
+	s.SetProperty("metadata", *ref.WithDescription(about))
 }
 
 // embedded does so for the objects inside.
@@ -79,7 +85,7 @@ func embedded(s *spec.Schema, old bool) {
 	if is, _ := s.Extensions.GetBool("x-kubernetes-embedded-resource"); !is || keeps && old {
 		return
 	}
-	meta(s)
+	meta(s, old)
 	for _, name := range []string{"kind", "apiVersion"} {
 		if !slices.Contains(s.Required, name) {
 			s.Required = append(s.Required, name)

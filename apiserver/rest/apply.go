@@ -115,12 +115,19 @@ func appliedObject(r *Request) (*unstructured.Unstructured, error) {
 		return nil, apierrors.NewBadRequest("the applied configuration is a " + u.GroupVersionKind().String() +
 			", the URL names a " + r.Version.GroupVersionKind.String())
 	}
-	// The faults that fieldValidation names are found by the strict decoder; what it accepts is applied.
+	if r.Validation == Strict || r.Validation == Warn {
+		// Fields that the schema does not know are refused by the merge, whatever fieldValidation says; duplicates only here.
+		if err := yaml.UnmarshalStrict(r.Patch, &map[string]any{}); err != nil && r.Validation == Strict {
+			return nil, apierrors.NewBadRequest("error strict decoding YAML: " + err.Error())
+		} else if err != nil {
+			r.Warn(err.Error())
+		}
+	}
 	asJSON, err := u.MarshalJSON()
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	obj, err := DecodeHub(asJSON, JSON, r.Version, r.Validation, r.Warn)
+	obj, err := DecodeHub(asJSON, JSON, r.Version, Ignore, r.Warn)
 	if err != nil {
 		return nil, err
 	}

@@ -168,6 +168,9 @@ func (c *Core) present(s *cache.Snapshot, t *kinds.Type, namespace string, o Lis
 	return l
 }
 
+// newestRevision in a token: of whatever revision is the newest when it is used.
+const newestRevision = -1
+
 // token says where the next page starts. It is opaque to clients.
 type token struct {
 	Revision  int64  `json:"rv"`
@@ -183,17 +186,26 @@ func (t token) encode() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+func parseToken(s string) (at token, err error) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &at)
+	}
+	return at, err
+}
+
 func (c *Core) nextPage(ctx context.Context, t *kinds.Type, namespace string, o ListOptions) (*List, error) {
 	if o.ResourceVersion != "" && o.ResourceVersion != "0" {
 		return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 	}
-	var at token
-	b, err := base64.RawURLEncoding.DecodeString(o.Continue)
-	if err == nil {
-		err = json.Unmarshal(b, &at)
-	}
-	if err != nil || at.Name == "" || at.Revision <= 0 || strings.Contains(at.Namespace+at.Name, "\x00") || (namespace != "" && at.Namespace != namespace) {
+	at, err := parseToken(o.Continue)
+	if err != nil || at.Name == "" || at.Revision == 0 || at.Revision < newestRevision || strings.Contains(at.Namespace+at.Name, "\x00") || (namespace != "" && at.Namespace != namespace) {
 		return nil, apierrors.NewBadRequest("invalid continue token: continue key is not valid")
+	}
+	if at.Revision == newestRevision {
+		if _, _, at.Revision, err = c.Store.Get(ctx, t.Prefix()); err != nil {
+			return nil, err
+		}
 	}
 	return c.past(ctx, t, namespace, t.Key(at.Namespace, at.Name)+"\x00", at.Revision, o)
 }
@@ -209,7 +221,7 @@ func (c *Core) past(ctx context.Context, t *kinds.Type, namespace, from string, 
 	for {
 		page, err := c.Store.Range(ctx, prefix, store.RangeOptions{From: from, Limit: o.Limit, Revision: rev})
 		if errors.Is(err, errs.Gone) {
-			return nil, expired(o.Continue != "", rev)
+			return nil, expired(o.Continue, rev)
 		}
 		if err != nil {
 			return nil, err
@@ -225,6 +237,9 @@ func (c *Core) past(ctx context.Context, t *kinds.Type, namespace, from string, 
 			if o.Limit > 0 && int64(len(l.Entries)) == o.Limit {
 				last := l.Entries[len(l.Entries)-1].Object
 				l.Continue = token{rev, last.GetNamespace(), last.GetName()}.encode()
+				if rest := page.Count - int64(i); f.all() {
+					l.Remaining = &rest
+				}
 				return c.shown(ctx, t, l)
 			}
 			l.Entries = append(l.Entries, e)
@@ -236,9 +251,16 @@ func (c *Core) past(ctx context.Context, t *kinds.Type, namespace, from string, 
 	}
 }
 
-func expired(continuing bool, rev int64) error {
-	if continuing {
-		return apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
+// expired says that a revision is compacted. A list that was being continued may go on with what there is now, by the token
+// in the answer.
+func expired(continued string, rev int64) error {
+	if at, err := parseToken(continued); continued != "" && err == nil {
+		gone := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. " +
+			"You can start a new list without the continue parameter, or use the continue token in this response to retrieve the " +
+			"remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, " +
+			"modified, or deleted between the time the first chunk was returned and now may show up in the list.")
+		gone.ErrStatus.Continue = token{newestRevision, at.Namespace, at.Name}.encode()
+		return gone
 	}
 	return apierrors.NewResourceExpired(fmt.Sprintf("The resourceVersion for the provided list is too old: %d", rev))
 }

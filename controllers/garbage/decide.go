@@ -33,10 +33,27 @@ func Decide(s State) reconcile.Plan {
 		c.SetOwnerReferences(s.Solid)
 		return reconcile.Plan{Actions: []reconcile.Action{reconcile.Update{Object: c}}, Why: "some of its owners are gone"}
 	}
+	if len(s.Waiting) > 0 && slices.ContainsFunc(s.Dependents, func(d kinds.Object) bool {
+		return d.GetDeletionTimestamp() != nil && holds(d, metav1.FinalizerDeleteDependents)
+	}) {
+		// The owner that waits for it may be what its own dependent waits for: somewhere such a circle must open.
+		return unblock(o)
+	}
 	return reconcile.Plan{
 		Actions: []reconcile.Action{reconcile.Delete{Object: o, Propagation: string(propagation(s)), IfVersion: true}},
 		Why:     "all of its owners are gone",
 	}
+}
+
+// unblock lets the owners of o go before it.
+func unblock(o kinds.Object) reconcile.Plan {
+	c := o.DeepCopyObject().(kinds.Object)
+	refs, no := slices.Clone(c.GetOwnerReferences()), false
+	for i := range refs {
+		refs[i].BlockOwnerDeletion = &no
+	}
+	c.SetOwnerReferences(refs)
+	return reconcile.Plan{Actions: []reconcile.Action{reconcile.Update{Object: c}}, Why: "its dependents wait to be deleted as it does: perhaps for each other"}
 }
 
 // propagation: as its own finalizers say; one that an owner waits for waits for its own dependents in turn.

@@ -84,6 +84,23 @@ func left(s *cache.Snapshot) string {
 	return strings.Join(out, " ")
 }
 
+// TestACircleGoesInTheForeground: three that own each other wait for each other, unless one lets go.
+func TestACircleGoesInTheForeground(t *testing.T) {
+	yes := true
+	one := func(name, owner string) *appsv1.ReplicaSet {
+		rs := set(name)
+		rs.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: types.UID(owner), BlockOwnerDeletion: &yes}}
+		return rs
+	}
+	first, now := one("a", "c"), metav1.NewTime(time.Unix(1, 0))
+	first.Finalizers, first.DeletionTimestamp = []string{metav1.FinalizerDeleteDependents}, &now
+	w := reconciletest.New(t.Context(), time.Now, first, one("b", "a"), one("c", "b"))
+	reconciletest.Converges(t, w, reconciletest.Check{}, Controller())
+	if got := left(w.Cache.Snapshot()); got != "" {
+		t.Errorf("left %q", got)
+	}
+}
+
 func TestAWholeTreeGoesInTheForeground(t *testing.T) {
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "d", UID: "d", Finalizers: []string{metav1.FinalizerDeleteDependents}}}
 	now := metav1.NewTime(time.Unix(1, 0))

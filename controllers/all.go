@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"github.com/knarr/knarr/controllers/certificates"
+	"github.com/knarr/knarr/controllers/daemonset"
 	"github.com/knarr/knarr/controllers/deployment"
 	"github.com/knarr/knarr/controllers/endpoints"
 	"github.com/knarr/knarr/controllers/endpointslice"
@@ -39,6 +40,7 @@ func All(c Config) []reconcile.Controller {
 		replicaset.Controller(),
 		replicaset.ReplicationController(),
 		job.Controller(),
+		daemonset.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		namespace.Controller(),

@@ -3,34 +3,18 @@
 package deployment
 
 import (
-	"encoding/binary"
-	"fmt"
-	"hash/fnv"
 	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/rand"
-	"k8s.io/utils/dump"
+
+	"github.com/knarr/knarr/controllers/naming"
 )
 
-// templateHash is the pod-template-hash: Kubernetes' own, so that a cluster's ReplicaSets keep their names when it moves
-// here. collisions counts how often a hash was taken by another template.
-func templateHash(t *corev1.PodTemplateSpec, collisions *int32) string {
-	h := fnv.New32a()
-	fmt.Fprintf(h, "%v", dump.ForHash(*t))
-	if collisions != nil {
-		var b [8]byte
-		binary.LittleEndian.PutUint32(b[:], uint32(*collisions))
-		h.Write(b[:])
-	}
-	return rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
-}
-
 func setName(d *appsv1.Deployment) string {
-	return d.Name + "-" + templateHash(&d.Spec.Template, d.Status.CollisionCount)
+	return d.Name + "-" + naming.TemplateHash(&d.Spec.Template, d.Status.CollisionCount)
 }
 
 // sameTemplate compares without the label that the hash itself adds.
@@ -61,7 +45,7 @@ func findNew(d *appsv1.Deployment, oldestFirst []*appsv1.ReplicaSet) *appsv1.Rep
 
 // newSet is a ReplicaSet for the present template.
 func newSet(d *appsv1.Deployment, replicas int32, revision string) *appsv1.ReplicaSet {
-	hash := templateHash(&d.Spec.Template, d.Status.CollisionCount)
+	hash := naming.TemplateHash(&d.Spec.Template, d.Status.CollisionCount)
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: d.Namespace, Name: setName(d),

@@ -73,6 +73,12 @@ func Matches(s *metav1.LabelSelector, set map[string]string) bool {
 	return err == nil && !sel.Empty() && sel.Matches(labels.Set(set))
 }
 
+// MatchesAll: the selector is valid and empty.
+func MatchesAll(s *metav1.LabelSelector) bool {
+	sel, err := metav1.LabelSelectorAsSelector(s)
+	return err == nil && sel.Empty()
+}
+
 // Has: the labels have all of want.
 func Has(have, want map[string]string) bool {
 	for k, v := range want {

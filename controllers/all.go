@@ -24,6 +24,7 @@ import (
 	"github.com/knarr/knarr/controllers/resourcequota"
 	"github.com/knarr/knarr/controllers/rootca"
 	"github.com/knarr/knarr/controllers/serviceaccount"
+	"github.com/knarr/knarr/controllers/statefulset"
 	"github.com/knarr/knarr/state/reconcile"
 )
 
@@ -41,6 +42,7 @@ func All(c Config) []reconcile.Controller {
 		replicaset.ReplicationController(),
 		job.Controller(),
 		daemonset.Controller(),
+		statefulset.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		namespace.Controller(),

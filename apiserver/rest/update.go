@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/types"
@@ -119,12 +120,12 @@ func keepMeta(obj, old kinds.Object) {
 	obj.SetResourceVersion(old.GetResourceVersion())
 }
 
-// withStatus is old with the status of obj. Metadata is not the status writer's, but for a Node: kubelets send labels and
-// annotations along.
+// withStatus is old with the status of obj, and with its labels and annotations, which clients send along. A custom object's
+// metadata, and a definition's, is not the status writer's.
 func withStatus(t *kinds.Type, old, obj kinds.Object) kinds.Object {
 	out := copyOf(old)
 	t.CopyStatus(out, obj)
-	if _, ok := obj.(*corev1.Node); ok {
+	if t.Custom == nil && t != kinds.For[apiextensionsv1.CustomResourceDefinition]() {
 		out.SetLabels(obj.GetLabels())
 		out.SetAnnotations(obj.GetAnnotations())
 	}

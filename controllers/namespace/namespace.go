@@ -77,9 +77,12 @@ func Decide(s State) reconcile.Plan {
 		c.Spec.Finalizers = slices.Delete(c.Spec.Finalizers, i, i+1)
 		return reconcile.Plan{Actions: []reconcile.Action{reconcile.Update{Object: c, Subresource: "finalize"}}, Why: "it is empty"}
 	}
+	// Pods end first: what they use, a policy that fences them in above all, must outlast them.
+	pods := kinds.For[corev1.Pod]()
+	first := slices.ContainsFunc(s.Content, func(e *cache.Entry) bool { return e.Type == pods })
 	var batch reconcile.Batch
 	for _, e := range s.Content {
-		if e.Object.GetDeletionTimestamp() == nil && len(batch.Actions) < burst {
+		if e.Object.GetDeletionTimestamp() == nil && len(batch.Actions) < burst && (e.Type == pods || !first) {
 			batch.Actions = append(batch.Actions, reconcile.Delete{Object: e.Object, Propagation: string(metav1.DeletePropagationBackground)})
 		}
 	}
@@ -89,6 +92,11 @@ func Decide(s State) reconcile.Plan {
 	p := reconcile.Plan{Why: "its objects are still ending"}
 	c := ns.DeepCopy()
 	remaining, holders := tell(s.Content)
+	setCondition(c, s.Now, corev1.NamespaceDeletionDiscoveryFailure, false, "", "ResourcesDiscovered", "", "All resources successfully discovered")
+	setCondition(c, s.Now, corev1.NamespaceDeletionGVParsingFailure, false, "", "ParsedGroupVersions", "", "All legacy kube types successfully parsed")
+	setCondition(c, s.Now, corev1.NamespaceDeletionContentFailure, first && holders != "", "ContentDeletionFailed", "ContentDeleted",
+		"Failed to delete all resource types, 1 remaining: unexpected items still remain in namespace: "+ns.Name+" for gvr: /v1, Resource=pods",
+		"All content successfully deleted, may be waiting on finalization")
 	setCondition(c, s.Now, corev1.NamespaceContentRemaining, remaining != "", "SomeResourcesRemain", "ContentRemoved",
 		"Some resources are remaining: "+remaining, "All content successfully removed")
 	setCondition(c, s.Now, corev1.NamespaceFinalizersRemaining, holders != "", "SomeFinalizersRemain", "ContentHasNoFinalizers",

@@ -89,7 +89,10 @@ func TestConditionsSayWhoHoldsIt(t *testing.T) {
 	for _, c := range ns.Status.Conditions {
 		text += fmt.Sprintf("%s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
 	}
-	want := "NamespaceContentRemaining=True SomeResourcesRemain: Some resources are remaining: configmaps has 2 resource instances\n" +
+	want := "NamespaceDeletionDiscoveryFailure=False ResourcesDiscovered: All resources successfully discovered\n" +
+		"NamespaceDeletionGroupVersionParsingFailure=False ParsedGroupVersions: All legacy kube types successfully parsed\n" +
+		"NamespaceDeletionContentFailure=False ContentDeleted: All content successfully deleted, may be waiting on finalization\n" +
+		"NamespaceContentRemaining=True SomeResourcesRemain: Some resources are remaining: configmaps has 2 resource instances\n" +
 		"NamespaceFinalizersRemaining=True SomeFinalizersRemain: Some content in the namespace has finalizers remaining: mine/x in 2 resource instances\n"
 	if text != want {
 		t.Errorf("conditions:\n%swant:\n%s", text, want)
@@ -106,8 +109,8 @@ func TestConverges(t *testing.T) {
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "p"}, Spec: corev1.PodSpec{NodeName: "n"}})
 	reconciletest.Converges(t, w, reconciletest.Check{}, Controller())
 	s := w.Cache.Snapshot()
-	if _, ok := cache.Get[corev1.ConfigMap](s, "a", "m"); ok {
-		t.Error("the free one is still there")
+	if _, ok := cache.Get[corev1.ConfigMap](s, "a", "m"); !ok {
+		t.Error("the free one went before the pod")
 	}
 	if _, ok := cache.Get[corev1.Namespace](s, "", "a"); !ok {
 		t.Fatal("it went before its content")
@@ -118,6 +121,11 @@ func TestConverges(t *testing.T) {
 		t.Error("the pod was not told to end")
 	}
 	w.Remove(p)
+	reconciletest.Converges(t, w, reconciletest.Check{}, Controller())
+	s = w.Cache.Snapshot()
+	if _, ok := cache.Get[corev1.ConfigMap](s, "a", "m"); ok {
+		t.Error("the free one is still there")
+	}
 	held, _ := cache.Get[corev1.ConfigMap](s, "a", "held")
 	w.Remove(held)
 	reconciletest.Converges(t, w, reconciletest.Check{}, Controller())

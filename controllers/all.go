@@ -10,8 +10,10 @@ import (
 	"net/netip"
 
 	"github.com/knarr/knarr/controllers/certificates"
+	"github.com/knarr/knarr/controllers/cronjob"
 	"github.com/knarr/knarr/controllers/daemonset"
 	"github.com/knarr/knarr/controllers/deployment"
+	"github.com/knarr/knarr/controllers/disruption"
 	"github.com/knarr/knarr/controllers/endpoints"
 	"github.com/knarr/knarr/controllers/endpointslice"
 	"github.com/knarr/knarr/controllers/garbage"
@@ -43,6 +45,8 @@ func All(c Config) []reconcile.Controller {
 		job.Controller(),
 		daemonset.Controller(),
 		statefulset.Controller(),
+		cronjob.Controller(),
+		disruption.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		namespace.Controller(),

@@ -18,6 +18,7 @@ import (
 	"github.com/knarr/knarr/controllers/endpointslice"
 	"github.com/knarr/knarr/controllers/garbage"
 	"github.com/knarr/knarr/controllers/job"
+	"github.com/knarr/knarr/controllers/mirroring"
 	"github.com/knarr/knarr/controllers/namespace"
 	"github.com/knarr/knarr/controllers/nodeipam"
 	"github.com/knarr/knarr/controllers/nodelife"
@@ -49,6 +50,7 @@ func All(c Config) []reconcile.Controller {
 		disruption.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
+		mirroring.Controller(),
 		namespace.Controller(),
 		serviceaccount.Controller(),
 		rootca.Controller(),

@@ -86,7 +86,7 @@ func (s *Server) keep(ctx context.Context, from int64) {
 }
 
 func (s *Server) owns(e *cache.Entry) bool {
-	for _, o := range append(append(s.namespaces(), s.trust()), s.ownService()...) {
+	for _, o := range append(append(s.namespaces(), s.trust(), s.extensionTrust()), s.ownService()...) {
 		if kinds.Of(o.want) == e.Type && o.want.GetName() == e.Object.GetName() && o.want.GetNamespace() == e.Object.GetNamespace() {
 			return true
 		}
@@ -99,7 +99,7 @@ func (s *Server) bootstrap(ctx context.Context) error {
 	if err := s.ensureAll(ctx, s.namespaces()); err != nil {
 		return err
 	}
-	return s.ensureAll(ctx, append(append(ownRoles(), s.trust()), s.ownService()...))
+	return s.ensureAll(ctx, append(append(ownRoles(), s.trust(), s.extensionTrust()), s.ownService()...))
 }
 
 // ensureAll writes in parallel: the store puts what comes together into one fsync.
@@ -161,8 +161,28 @@ func (s *Server) trust() ownObject {
 	return ownObject{m, func(have kinds.Object) { have.(*corev1.ConfigMap).Data = data }}
 }
 
+// extensionTrust is how aggregated API servers know whom to believe: who has a certificate of the cluster, and this server
+// when it speaks for others.
+func (s *Server) extensionTrust() ownObject {
+	data := map[string]string{
+		"client-ca-file":                     string(s.authority.CA()),
+		"requestheader-client-ca-file":       string(s.authority.FrontProxyCA()),
+		"requestheader-allowed-names":        `["` + auth.FrontProxyClient + `"]`,
+		"requestheader-username-headers":     `["` + auth.RemoteUser + `"]`,
+		"requestheader-uid-headers":          `["` + auth.RemoteUID + `"]`,
+		"requestheader-group-headers":        `["` + auth.RemoteGroup + `"]`,
+		"requestheader-extra-headers-prefix": `["` + auth.RemoteExtraPrefix + `"]`,
+	}
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: auth.ExtensionConfig}, Data: data}
+	return ownObject{m, func(have kinds.Object) { have.(*corev1.ConfigMap).Data = data }}
+}
+
 func ownRoles() []ownObject {
 	var list []ownObject
+	role, binding := auth.ExtensionReader()
+	list = append(list,
+		ownObject{role, func(have kinds.Object) { have.(*rbacv1.Role).Rules = role.Rules }},
+		ownObject{binding, func(kinds.Object) {}})
 	for _, r := range auth.Roles() {
 		list = append(list, ownObject{r, func(have kinds.Object) {
 			h := have.(*rbacv1.ClusterRole)

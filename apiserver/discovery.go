@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
+	"github.com/knarr/knarr/apiserver/aggregate"
 	"github.com/knarr/knarr/apiserver/openapi"
 	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/kinds"
@@ -27,9 +29,10 @@ import (
 // discovery is what the server says it serves, made once from the kinds.
 type discovery struct {
 	byVersion map[schema.GroupVersion][]metav1.APIResource
-	groups    []metav1.APIGroup // the core group is not among them
-	core      aggregated        // /api
-	named     aggregated        // /apis
+	others    map[schema.GroupVersion]*aggregate.Server // which of them another server answers
+	groups    []metav1.APIGroup                         // the core group is not among them
+	core      aggregated                                // /api
+	named     aggregated                                // /apis
 }
 
 // aggregated is a whole discovery document with its hash, so that clients need not read it twice.
@@ -50,6 +53,7 @@ type described struct {
 // description is of one set of kinds.
 type description struct {
 	kinds     *cache.Kinds
+	others    *aggregate.List
 	discovery *discovery
 	openapi   http.Handler
 }
@@ -58,23 +62,32 @@ func newDescribed(fixed http.Handler) *described {
 	return &described{fixed: fixed, docs: openapi.New(kinds.All, kinds.Virtual)}
 }
 
-func (d *described) of(k *cache.Kinds) *description {
+func (d *described) of(k *cache.Kinds, others *aggregate.List) *description {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last != nil && d.last.kinds == k {
+	if d.last != nil && d.last.kinds == k && d.last.others == others {
 		return d.last
 	}
 	custom := k.Custom()
-	d.docs = d.docs.With(custom)
-	d.last = &description{kinds: k, discovery: newDiscovery(kinds.All, kinds.Virtual, custom), openapi: d.docs}
+	d.docs = d.docs.With(custom, foreign(others))
+	d.last = &description{kinds: k, others: others, discovery: newDiscovery(others, kinds.All, kinds.Virtual, custom), openapi: d.docs}
 	if d.fixed != nil {
 		d.last.openapi = d.fixed
 	}
 	return d.last
 }
 
-func newDiscovery(lists ...[]*kinds.Type) *discovery {
-	d := &discovery{byVersion: map[schema.GroupVersion][]metav1.APIResource{}}
+// foreign are the documents of other servers.
+func foreign(others *aggregate.List) []openapi.Foreign {
+	var out []openapi.Foreign
+	for _, o := range others.All {
+		out = append(out, openapi.Foreign{GroupVersion: o.GroupVersion, V2: o.Documents.V2, Hash: o.Documents.Hash})
+	}
+	return out
+}
+
+func newDiscovery(others *aggregate.List, lists ...[]*kinds.Type) *discovery {
+	d := &discovery{byVersion: map[schema.GroupVersion][]metav1.APIResource{}, others: map[schema.GroupVersion]*aggregate.Server{}}
 	for _, list := range lists {
 		for _, t := range list {
 			for i := range t.Served {
@@ -83,12 +96,16 @@ func newDiscovery(lists ...[]*kinds.Type) *discovery {
 			}
 		}
 	}
+	for _, o := range others.All {
+		d.byVersion[o.GroupVersion] = slices.Clone(o.Resources)
+		d.others[o.GroupVersion] = o
+	}
 	for _, resources := range d.byVersion {
 		sort.SliceStable(resources, func(i, j int) bool { return resources[i].Name < resources[j].Name })
 	}
-	d.groups = groupsOf(d.byVersion)
-	d.core = aggregate([]metav1.APIGroup{{Versions: []metav1.GroupVersionForDiscovery{{GroupVersion: "v1", Version: "v1"}}}}, d.byVersion)
-	d.named = aggregate(d.groups, d.byVersion)
+	d.groups = d.groupsOf()
+	d.core = d.aggregate([]metav1.APIGroup{{Versions: []metav1.GroupVersionForDiscovery{{GroupVersion: "v1", Version: "v1"}}}})
+	d.named = d.aggregate(d.groups)
 	return d
 }
 
@@ -138,9 +155,9 @@ func resourcesOf(t *kinds.Type, v *kinds.Version) []metav1.APIResource {
 func hexHash(sum []byte) string { return hex.EncodeToString(sum[:8]) }
 
 // groupsOf lists the named groups; of a group's versions the stable and newest comes first.
-func groupsOf(by map[schema.GroupVersion][]metav1.APIResource) []metav1.APIGroup {
+func (d *discovery) groupsOf() []metav1.APIGroup {
 	versions := map[string][]string{}
-	for gv := range by {
+	for gv := range d.byVersion {
 		if gv.Group != "" {
 			versions[gv.Group] = append(versions[gv.Group], gv.Version)
 		}
@@ -156,21 +173,25 @@ func groupsOf(by map[schema.GroupVersion][]metav1.APIResource) []metav1.APIGroup
 		groups = append(groups, g)
 	}
 	// apps first: where a word is of two groups (events, and once deployments), clients take the first.
-	sort.Slice(groups, func(i, j int) bool { return rank(groups[i].Name)+groups[i].Name < rank(groups[j].Name)+groups[j].Name })
+	sort.Slice(groups, func(i, j int) bool { return d.rank(groups[i]) < d.rank(groups[j]) })
 	return groups
 }
 
-func rank(group string) string {
-	switch group {
+func (d *discovery) rank(g metav1.APIGroup) string {
+	switch g.Name {
 	case "apps":
 		return "0"
 	case "extensions":
 		return "2"
 	}
-	return "1"
+	first := g.PreferredVersion
+	if o := d.others[schema.GroupVersion{Group: g.Name, Version: first.Version}]; o != nil {
+		return fmt.Sprintf("3 %05d %s", 20000-o.Priority, g.Name) // what is in the program goes before
+	}
+	return "1" + g.Name
 }
 
-func aggregate(groups []metav1.APIGroup, by map[schema.GroupVersion][]metav1.APIResource) aggregated {
+func (d *discovery) aggregate(groups []metav1.APIGroup) aggregated {
 	doc := apidiscoveryv2.APIGroupDiscoveryList{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apidiscovery.k8s.io/v2", Kind: "APIGroupDiscoveryList"},
 	}
@@ -178,8 +199,12 @@ func aggregate(groups []metav1.APIGroup, by map[schema.GroupVersion][]metav1.API
 		out := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.Name}}
 		for _, v := range g.Versions {
 			gv := schema.GroupVersion{Group: g.Name, Version: v.Version}
+			fresh := apidiscoveryv2.DiscoveryFreshnessCurrent
+			if o := d.others[gv]; o != nil && !o.Available() {
+				fresh = apidiscoveryv2.DiscoveryFreshnessStale
+			}
 			out.Versions = append(out.Versions, apidiscoveryv2.APIVersionDiscovery{
-				Version: v.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: nested(gv, by[gv]),
+				Version: v.Version, Freshness: fresh, Resources: nested(gv, d.byVersion[gv]),
 			})
 		}
 		doc.Items = append(doc.Items, out)
@@ -200,21 +225,28 @@ func nested(gv schema.GroupVersion, flat []metav1.APIResource) []apidiscoveryv2.
 		if r.Version != "" {
 			kind.Group, kind.Version = r.Group, r.Version
 		}
-		if _, sub, ok := strings.Cut(r.Name, "/"); ok {
-			last := &out[len(out)-1]
-			last.Subresources = append(last.Subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: sub, ResponseKind: kind, Verbs: r.Verbs})
+		if parent, sub, ok := strings.Cut(r.Name, "/"); ok {
+			i := slices.IndexFunc(out, func(o apidiscoveryv2.APIResourceDiscovery) bool { return o.Resource == parent })
+			if i < 0 { // not a resource by itself, as another server may have it
+				out = append(out, apidiscoveryv2.APIResourceDiscovery{Resource: parent, ResponseKind: &metav1.GroupVersionKind{}, Scope: scopeOf(r), Verbs: metav1.Verbs{}})
+				i = len(out) - 1
+			}
+			out[i].Subresources = append(out[i].Subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: sub, ResponseKind: kind, Verbs: r.Verbs})
 			continue
 		}
-		scope := apidiscoveryv2.ScopeCluster
-		if r.Namespaced {
-			scope = apidiscoveryv2.ScopeNamespace
-		}
 		out = append(out, apidiscoveryv2.APIResourceDiscovery{
-			Resource: r.Name, ResponseKind: kind, Scope: scope, SingularResource: r.SingularName,
+			Resource: r.Name, ResponseKind: kind, Scope: scopeOf(r), SingularResource: r.SingularName,
 			Verbs: r.Verbs, ShortNames: r.ShortNames, Categories: r.Categories,
 		})
 	}
 	return out
+}
+
+func scopeOf(r metav1.APIResource) apidiscoveryv2.ResourceScope {
+	if r.Namespaced {
+		return apidiscoveryv2.ScopeNamespace
+	}
+	return apidiscoveryv2.ScopeCluster
 }
 
 // serve answers below /api and /apis; ok is false for what is no discovery path.

@@ -30,6 +30,7 @@ func TestOnEtcd(t *testing.T) {
 			s := apiservertest.New(t, func(c *apiserver.Config) { c.Store, c.Listen, c.DataDir = st, listen, keys })
 			listen = strings.TrimPrefix(s.URL, "https://")
 			t.Logf("etcd %s, API server %s", opened, time.Since(begun)-opened)
+			registered(t, s)
 			l, err := clientset(t, s).CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
 			if err != nil || len(l.Items) != 4 {
 				t.Fatalf("namespaces: %v, %v", l, err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -83,7 +84,8 @@ func (s *Server) pass(w *recorder, r *http.Request, rt route, authenticate func(
 	if user, err = s.impersonate(r, user); err != nil {
 		return err
 	}
-	if rt.longRunning() {
+	other := s.others.List().Find(r.URL.Path)
+	if rt.longRunning() || lasting(r, other) {
 		ctx, done := untilEnd(r.Context())
 		defer done()
 		r = r.WithContext(ctx)
@@ -105,6 +107,9 @@ func (s *Server) pass(w *recorder, r *http.Request, rt route, authenticate func(
 	}
 	if ok, reason := s.authz.Allows(r.Context(), rt.attributes(user, r)); !ok {
 		return refused(rt.attributes(user, r), reason)
+	}
+	if other != nil {
+		return s.serveAggregated(w, r, other, user)
 	}
 	if rt.resource() {
 		return s.serveResource(w, r, rt, user)
@@ -173,6 +178,9 @@ func (s *Server) impersonate(r *http.Request, user auth.User) (auth.User, error)
 		if key, ok := strings.CutPrefix(k, extra); ok {
 			if as.Extra == nil {
 				as.Extra = map[string][]string{}
+			}
+			if plain, err := url.PathUnescape(key); err == nil {
+				key = plain
 			}
 			as.Extra[strings.ToLower(key)] = values
 			asked = true

@@ -47,8 +47,14 @@ func TestEveryKindIsServed(t *testing.T) {
 	for _, k := range kinds.All {
 		t.Run(k.GroupKind().String(), func(t *testing.T) {
 			o := sampleOf(t, k)
-			if k.Plural == "namespaces" {
+			switch k.Plural { // those of the sample are there already
+			case "namespaces":
 				o.SetName("another")
+			case "apiservices":
+				o.SetName("v1.another")
+				if err := unstructured.SetNestedField(o.Object, "another", "spec", "group"); err != nil {
+					t.Fatal(err)
+				}
 			}
 			o.SetOwnerReferences(nil)
 			at := func(v *kinds.Version) dynamic.ResourceInterface {

@@ -53,7 +53,13 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, u auth.User) 
 	if err != nil {
 		return err
 	}
-	of := s.described.of(now.Kinds())
+	others := s.others.List()
+	of := s.described.of(now.Kinds(), others)
+	if doc, ok := strings.CutPrefix(r.URL.Path, "/openapi/v3"); ok {
+		if to := others.Find(doc + "/"); to != nil {
+			return s.serveDocument(w, r, to, u)
+		}
+	}
 	if strings.HasPrefix(r.URL.Path, "/openapi/") {
 		of.openapi.ServeHTTP(w, r)
 		return nil
@@ -66,7 +72,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, u auth.User) 
 
 func (s *Server) rootPaths() []string {
 	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis"}
-	for _, g := range s.described.of(s.cache.Snapshot().Kinds()).discovery.groups {
+	for _, g := range s.described.of(s.cache.Snapshot().Kinds(), s.others.List()).discovery.groups {
 		paths = append(paths, "/apis/"+g.Name)
 		for _, v := range g.Versions {
 			paths = append(paths, "/apis/"+v.GroupVersion)

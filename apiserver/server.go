@@ -35,6 +35,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/knarr/knarr/apiserver/admission"
+	"github.com/knarr/knarr/apiserver/aggregate"
 	"github.com/knarr/knarr/apiserver/auth"
 	"github.com/knarr/knarr/apiserver/crd"
 	"github.com/knarr/knarr/apiserver/rest"
@@ -70,6 +71,8 @@ type Config struct {
 	// TokenWebhook and AuthorizationWebhook are kubeconfig files that name servers to ask who a token is, and who may do
 	// what nobody here allows; "": none.
 	TokenWebhook, AuthorizationWebhook string
+	// Aggregated finds where the Service of an aggregated API server is served, host:port. Nil: at one of its endpoints.
+	Aggregated func(namespace, service string, port int32) (string, error)
 	// OpenAPI serves /openapi/; nil: the documents of all kinds.
 	OpenAPI http.Handler
 }
@@ -98,6 +101,7 @@ type Server struct {
 	authz     *auth.Authorizer
 	described *described
 	webhooks  *webhook.Client
+	others    *aggregate.Servers
 	metrics   *metrics
 	flight    *flight
 	events    *events.Sink
@@ -140,6 +144,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
 	s.described = newDescribed(cfg.OpenAPI)
+	s.others = s.newAggregated()
 	s.metrics = newMetrics(s.cache)
 	s.flight = newFlight()
 	return s, nil
@@ -233,9 +238,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.upkeep(running) })
 	g.Go(func() error { return s.events.Run(running) })
+	quiet := func(string) reconcile.Recorder { return silent{} }
+	g.Go(func() error { return s.runAggregated(running, s.others.Run) })
+	g.Go(func() error {
+		return s.runAggregated(running, reconcile.New(s.cache, s.As(self()), quiet, reconcile.Options{}, s.log, aggregate.Locals()).Run)
+	})
 	// Definitions are the server's own: without their names and conditions it serves nothing of what they define.
 	g.Go(func() error {
-		quiet := func(string) reconcile.Recorder { return silent{} }
 		return reconcile.New(s.cache, s.As(self()), quiet, reconcile.Options{}, s.log, crd.Controller()).Run(running)
 	})
 	err = g.Wait()

@@ -12,6 +12,8 @@ import (
 // Access is who may come in beside client certificates and ServiceAccount tokens. Flags are named as kube-apiserver's.
 type Access struct {
 	TokenAuthFile      string            `json:"token-auth-file"`
+	RequestHeaderCA    string            `json:"requestheader-client-ca-file"`
+	RequestHeaderNames []string          `json:"requestheader-allowed-names"`
 	AnonymousAuth      bool              `json:"anonymous-auth"`
 	BootstrapTokens    bool              `json:"enable-bootstrap-token-auth"`
 	TokenWebhook       string            `json:"authentication-token-webhook-config-file"`
@@ -33,6 +35,8 @@ func defaultAccess() Access {
 
 func (a *Access) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.TokenAuthFile, "token-auth-file", a.TokenAuthFile, "CSV file of bearer tokens: token,user,uid,\"group1,group2\"")
+	f.StringVar(&a.RequestHeaderCA, "requestheader-client-ca-file", a.RequestHeaderCA, "certificates of proxies that may say in X-Remote- headers for whom they ask")
+	f.StringSliceVar(&a.RequestHeaderNames, "requestheader-allowed-names", a.RequestHeaderNames, "common names of such proxies (default any)")
 	f.BoolVar(&a.AnonymousAuth, "anonymous-auth", a.AnonymousAuth, "let requests without credentials through as system:anonymous")
 	f.BoolVar(&a.BootstrapTokens, "enable-bootstrap-token-auth", a.BootstrapTokens, "accept the bootstrap tokens in Secrets of kube-system")
 	f.StringVar(&a.TokenWebhook, "authentication-token-webhook-config-file", a.TokenWebhook, "kubeconfig of a server that is asked whose a token is")
@@ -52,7 +56,8 @@ func (a *Access) addFlags(f *pflag.FlagSet) {
 func (a Access) into(c *apiserver.Config) {
 	c.TokenWebhook, c.AuthorizationWebhook = a.TokenWebhook, a.AuthzWebhook
 	c.Auth = auth.Options{
-		TokenFile: a.TokenAuthFile, NoAnonymous: !a.AnonymousAuth, NoBootstrap: !a.BootstrapTokens,
+		TokenFile: a.TokenAuthFile, RequestHeaderCA: a.RequestHeaderCA, RequestHeaderNames: a.RequestHeaderNames,
+		NoAnonymous: !a.AnonymousAuth, NoBootstrap: !a.BootstrapTokens,
 		OIDC: auth.OIDC{
 			IssuerURL: a.OIDCIssuer, ClientID: a.OIDCClientID, UsernameClaim: a.OIDCUsernameClaim, UsernamePrefix: a.OIDCUsernamePrefix,
 			GroupsClaim: a.OIDCGroupsClaim, GroupsPrefix: a.OIDCGroupsPrefix, CAFile: a.OIDCCAFile, SigningAlgs: a.OIDCSigningAlgs,

@@ -10,8 +10,8 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-// APIService is apiregistration.k8s.io/v1 APIService: a group and version of the API. Those that another server
-// answers (spec.service) are refused.
+// APIService is apiregistration.k8s.io/v1 APIService: a group and version of the API, answered here or, with
+// spec.service, by another server.
 var APIService = Kind[apiregistrationv1.APIService]{
 	Group: "apiregistration.k8s.io", Version: "v1", Name: "APIService", Plural: "apiservices",
 	Categories: []string{"api-extensions"}, Cluster: true, HasStatus: true, NoGeneration: true,
@@ -83,7 +83,17 @@ func validateAPIService(a *apiregistrationv1.APIService) field.ErrorList {
 		}
 		return f.list
 	}
-	// Until requests are handed on, to accept one would be to promise what nobody keeps.
-	f.forbidden(at.Child("service"), "requests are not handed on to other API servers yet; define the kinds by a CustomResourceDefinition")
+	if spec.Service.Namespace == "" {
+		f.required(at.Child("service", "namespace"), "")
+	}
+	if spec.Service.Name == "" {
+		f.required(at.Child("service", "name"), "")
+	}
+	if p := spec.Service.Port; p != nil && (*p < 1 || *p > 65535) {
+		f.invalid(at.Child("service", "port"), *p, "port is not valid: must be between 1 and 65535, inclusive")
+	}
+	if spec.InsecureSkipTLSVerify && len(spec.CABundle) > 0 {
+		f.invalid(at.Child("insecureSkipTLSVerify"), true, "may not be true if caBundle is present")
+	}
 	return f.list
 }

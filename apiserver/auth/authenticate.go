@@ -26,6 +26,7 @@ type Authenticator struct {
 	newest    func(context.Context) (*cache.Snapshot, error)
 	options   Options
 	sources   []Source
+	proxies   []frontProxies
 
 	mu     sync.Mutex // guards tokens
 	tokens map[[sha256.Size]byte]verified
@@ -46,6 +47,10 @@ const (
 // NewAuthenticator makes one; it starts nothing. newest waits until the cache has all that the store has now.
 func NewAuthenticator(a *Authority, state cache.Reader, newest func(context.Context) (*cache.Snapshot, error), o Options) (*Authenticator, error) {
 	n := &Authenticator{authority: a, state: state, newest: newest, options: o, tokens: map[[sha256.Size]byte]verified{}}
+	var err error
+	if n.proxies, err = newFrontProxies(a, o.RequestHeaderCA, o.RequestHeaderNames); err != nil {
+		return nil, err
+	}
 	if o.TokenFile != "" {
 		list, err := readTokens(o.TokenFile)
 		if err != nil {
@@ -102,10 +107,11 @@ type connKey struct{}
 
 // conn remembers for a connection that its certificate was verified.
 type conn struct {
-	once sync.Once
-	user User
-	end  time.Time
-	err  error
+	once  sync.Once
+	user  User
+	front bool // a front proxy: each request says who asks
+	end   time.Time
+	err   error
 }
 
 // ConnContext is for http.Server: it lets a client certificate be verified once a connection.
@@ -142,32 +148,41 @@ func (n *Authenticator) byCertificate(r *http.Request) (User, error) {
 		c = &conn{}
 	}
 	c.once.Do(func() {
-		c.user, c.err = n.verify(r.TLS.PeerCertificates)
+		c.user, c.front, c.err = n.verify(r.TLS.PeerCertificates)
 		c.end = r.TLS.PeerCertificates[0].NotAfter
 	})
 	if c.err == nil && n.authority.now().After(c.end) {
 		return User{}, errs.New(errs.Unauthentic, "the client certificate ended at %s", c.end.Format(time.RFC3339))
 	}
+	if c.err == nil && c.front {
+		return remote(r)
+	}
 	return c.user, c.err
 }
 
-func (n *Authenticator) verify(chain []*x509.Certificate) (User, error) {
+// verify says whose a certificate is, or that it is a front proxy's.
+func (n *Authenticator) verify(chain []*x509.Certificate) (u User, front bool, err error) {
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
+	o := x509.VerifyOptions{
 		Roots: n.authority.Pool(), Intermediates: intermediates, CurrentTime: n.authority.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return User{}, errs.New(errs.Unauthentic, "verify client certificate: %w", err)
+	}
+	if _, err := chain[0].Verify(o); err != nil {
+		for _, p := range n.proxies {
+			if p.verified(o, chain[0]) {
+				return User{}, true, nil
+			}
+		}
+		return User{}, false, errs.New(errs.Unauthentic, "verify client certificate: %w", err)
 	}
 	name := chain[0].Subject
 	if name.CommonName == "" {
-		return User{}, errs.New(errs.Unauthentic, "the client certificate has no common name")
+		return User{}, false, errs.New(errs.Unauthentic, "the client certificate has no common name")
 	}
-	return User{Name: name.CommonName, Groups: append(slices.Clone(name.Organization), Authenticated)}, nil
+	return User{Name: name.CommonName, Groups: append(slices.Clone(name.Organization), Authenticated)}, false, nil
 }
 
 // websocketToken carries a token from browsers, which cannot set headers.

@@ -12,7 +12,7 @@
 // in a 0700 folder; a certificate with less than a third of its life left is replaced the next time it is asked for, while
 // running. Everything fails closed.
 //
-// Goroutines: none. Files: ca.crt ca.key serving.crt serving.key sa.key join-token client-<name>.crt client-<name>.key.
+// Goroutines: none. Files: ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key serving.crt serving.key sa.key join-token client-<name>.crt client-<name>.key.
 package auth
 
 import (
@@ -52,13 +52,25 @@ type Authority struct {
 	now    func() time.Time
 	issuer string
 
-	ca     *x509.Certificate
-	caKey  crypto.Signer
-	caPEM  []byte
+	ca     *issuer // of the cluster's own parts and users
+	front  *issuer // of proxies that speak for users (frontproxy.go)
 	signer *tokenSigner
 
 	mu      sync.Mutex // guards serving
 	serving *tls.Certificate
+}
+
+// issuer is one certificate authority.
+type issuer struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+	pem  []byte
+}
+
+func (i *issuer) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(i.cert)
+	return p
 }
 
 // Pair is a certificate with its key, PEM-encoded.
@@ -71,8 +83,12 @@ func Open(dir string, names []string, issuer string, now func() time.Time) (*Aut
 		return nil, fmt.Errorf("open pki: %w", err)
 	}
 	a := &Authority{dir: dir, names: names, now: now, issuer: issuer}
-	if err := a.openCA(); err != nil {
+	var err error
+	if a.ca, err = a.openCA("ca", "knarr-ca"); err != nil {
 		return nil, fmt.Errorf("open certificate authority in %s: %w", dir, err)
+	}
+	if a.front, err = a.openCA("front-proxy-ca", "knarr-front-proxy-ca"); err != nil {
+		return nil, fmt.Errorf("open the front proxies' certificate authority in %s: %w", dir, err)
 	}
 	key, err := a.openKey("sa.key")
 	if err != nil {
@@ -88,14 +104,10 @@ func Open(dir string, names []string, issuer string, now func() time.Time) (*Aut
 }
 
 // CA is the certificate of the authority, PEM-encoded.
-func (a *Authority) CA() []byte { return a.caPEM }
+func (a *Authority) CA() []byte { return a.ca.pem }
 
 // Pool has the authority's certificate alone.
-func (a *Authority) Pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.ca)
-	return p
-}
+func (a *Authority) Pool() *x509.CertPool { return a.ca.pool() }
 
 // Serving is the API server's certificate, renewed when less than a third of its life is left or a name is missing; it
 // has the signature of tls.Config.GetCertificate.
@@ -105,7 +117,7 @@ func (a *Authority) Serving(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if a.serving != nil && a.fresh(a.serving.Leaf) {
 		return a.serving, nil
 	}
-	pair, err := a.stored("serving", func(c *x509.Certificate) bool { return covers(c, a.names) }, a.servingTemplate("kube-apiserver", a.names))
+	pair, err := a.stored(a.ca, "serving", func(c *x509.Certificate) bool { return covers(c, a.names) }, a.servingTemplate("kube-apiserver", a.names))
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: %w", err)
 	}
@@ -127,7 +139,7 @@ func (a *Authority) Client(u User) (Pair, error) {
 	same := func(c *x509.Certificate) bool {
 		return c.Subject.CommonName == u.Name && slices.Equal(sorted(c.Subject.Organization), sorted(groups))
 	}
-	pair, err := a.stored("client-"+fileName(u.Name), same, template)
+	pair, err := a.stored(a.ca, "client-"+fileName(u.Name), same, template)
 	if err != nil {
 		return Pair{}, fmt.Errorf("client certificate of %s: %w", u.Name, err)
 	}
@@ -137,7 +149,7 @@ func (a *Authority) Client(u User) (Pair, error) {
 // Server is a certificate for another server of the cluster, such as a kubelet, valid for the given names and addresses.
 // It is not kept: the caller owns it.
 func (a *Authority) Server(commonName string, names []string) (Pair, error) {
-	return a.issue(a.servingTemplate(commonName, names))
+	return a.issue(a.ca, a.servingTemplate(commonName, names))
 }
 
 // TLS is the pair as crypto/tls wants it, with Leaf set.
@@ -154,33 +166,35 @@ func (p Pair) TLS() (*tls.Certificate, error) {
 	return &cert, nil
 }
 
-func (a *Authority) openCA() error {
-	key, err := a.openKey("ca.key")
+// openCA reads an authority, or makes it.
+func (a *Authority) openCA(name, commonName string) (*issuer, error) {
+	key, err := a.openKey(name + ".key")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.caKey = key
-	a.caPEM, err = os.ReadFile(filepath.Join(a.dir, "ca.crt"))
+	i := &issuer{key: key}
+	path := filepath.Join(a.dir, name+".crt")
+	i.pem, err = os.ReadFile(path)
 	if err == nil {
-		a.ca, err = parseCert(a.caPEM)
-		return err
+		i.cert, err = parseCert(i.pem)
+		return i, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "knarr-ca"},
+		Subject:               pkix.Name{CommonName: commonName},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign,
 	}
-	if a.caPEM, err = a.sign(template, template, key.Public(), key, caLife); err != nil {
-		return err
+	if i.pem, err = a.sign(template, template, key.Public(), key, caLife); err != nil {
+		return nil, err
 	}
-	if a.ca, err = parseCert(a.caPEM); err != nil {
-		return err
+	if i.cert, err = parseCert(i.pem); err != nil {
+		return nil, err
 	}
-	return atomicfile.Write(filepath.Join(a.dir, "ca.crt"), a.caPEM, 0o600)
+	return i, atomicfile.Write(path, i.pem, 0o600)
 }
 
 func (a *Authority) openKey(name string) (*ecdsa.PrivateKey, error) {
@@ -205,17 +219,17 @@ func (a *Authority) openKey(name string) (*ecdsa.PrivateKey, error) {
 
 // stored reads the pair name, or issues it from template when it is missing, old, of another authority, or unfit.
 // The key is written first and the certificate last: a crash in between leaves a pair that does not match and is replaced.
-func (a *Authority) stored(name string, fits func(*x509.Certificate) bool, template *x509.Certificate) (Pair, error) {
+func (a *Authority) stored(by *issuer, name string, fits func(*x509.Certificate) bool, template *x509.Certificate) (Pair, error) {
 	certPath, keyPath := filepath.Join(a.dir, name+".crt"), filepath.Join(a.dir, name+".key")
 	cert, certErr := os.ReadFile(certPath)
 	key, keyErr := os.ReadFile(keyPath)
 	if certErr == nil && keyErr == nil {
 		pair := Pair{Cert: cert, Key: key}
-		if c, err := pair.TLS(); err == nil && a.fresh(c.Leaf) && c.Leaf.CheckSignatureFrom(a.ca) == nil && fits(c.Leaf) {
+		if c, err := pair.TLS(); err == nil && a.fresh(c.Leaf) && c.Leaf.CheckSignatureFrom(by.cert) == nil && fits(c.Leaf) {
 			return pair, nil
 		}
 	}
-	pair, err := a.issue(template)
+	pair, err := a.issue(by, template)
 	if err != nil {
 		return Pair{}, err
 	}
@@ -225,13 +239,13 @@ func (a *Authority) stored(name string, fits func(*x509.Certificate) bool, templ
 	return pair, atomicfile.Write(certPath, pair.Cert, 0o600)
 }
 
-func (a *Authority) issue(template *x509.Certificate) (Pair, error) {
+func (a *Authority) issue(by *issuer, template *x509.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, err
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	cert, err := a.sign(template, a.ca, key.Public(), a.caKey, certLife)
+	cert, err := a.sign(template, by.cert, key.Public(), by.key, certLife)
 	if err != nil {
 		return Pair{}, err
 	}

@@ -52,7 +52,7 @@ func TestCertificatesSurviveAndAreRenewed(t *testing.T) {
 		t.Errorf("not renewed with a quarter of its life left: %v", err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) != 5 {
+	if err != nil || len(files) != 7 {
 		t.Errorf("files: %v, %v", files, err)
 	}
 	for _, f := range files {

@@ -32,5 +32,5 @@ func (a *Authority) SignRequest(r *x509.CertificateRequest, usages []certificate
 			return nil, errs.New(errs.Unsupported, "certificates for the usage %q are not signed; ask for digital signature, key encipherment, client auth or server auth", u)
 		}
 	}
-	return a.sign(t, a.ca, r.PublicKey, a.caKey, life)
+	return a.sign(t, a.ca.cert, r.PublicKey, a.ca.key, life)
 }

@@ -40,10 +40,10 @@ func (a *Authority) JoinToken() (string, error) {
 		return "", fmt.Errorf("join token: %w", err)
 	}
 	token := strings.TrimSpace(string(data))
-	if print, ok := SplitJoinToken(token); ok && print == Fingerprint(a.caPEM) {
+	if print, ok := SplitJoinToken(token); ok && print == Fingerprint(a.ca.pem) {
 		return token, nil
 	}
-	token = joinPrefix + Fingerprint(a.caPEM) + "." + strings.ToLower(rand.Text())
+	token = joinPrefix + Fingerprint(a.ca.pem) + "." + strings.ToLower(rand.Text())
 	if err := atomicfile.Write(path, []byte(token+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("join token: %w", err)
 	}
@@ -107,5 +107,5 @@ func (a *Authority) signRequest(request []byte, template *x509.Certificate) ([]b
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "read the certificate request: %w", err)
 	}
-	return a.sign(template, a.ca, csr.PublicKey, a.caKey, certLife)
+	return a.sign(template, a.ca.cert, csr.PublicKey, a.ca.key, certLife)
 }

@@ -18,7 +18,7 @@ func (a *Authority) Kubeconfig(server, cluster string, u User) ([]byte, error) {
 		"kind":            "Config",
 		"current-context": cluster,
 		"clusters": []object{{"name": cluster, "cluster": object{
-			"server": server, "certificate-authority-data": a.caPEM,
+			"server": server, "certificate-authority-data": a.ca.pem,
 		}}},
 		"users": []object{{"name": u.Name, "user": object{
 			"client-certificate-data": pair.Cert, "client-key-data": pair.Key,

@@ -34,8 +34,13 @@ type Options struct {
 	TokenFile    string // CSV lines: token,user,uid[,"group1,group2"]
 	OIDC         OIDC
 	TokenWebhook Source // nil: none
-	NoAnonymous  bool   // requests without credentials are refused
-	NoBootstrap  bool   // bootstrap tokens are refused
+	// Front proxies beside this server's own: PEM file of their authority, and the common names that may speak for
+	// users; no names: all of that authority.
+	RequestHeaderCA    string
+	RequestHeaderNames []string
+
+	NoAnonymous bool // requests without credentials are refused
+	NoBootstrap bool // bootstrap tokens are refused
 }
 
 // staticTokens are the lines of a token file, by the hash of the token: looking one up takes as long whatever it is.

@@ -5,6 +5,7 @@ package openapi
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,11 +17,15 @@ import (
 	"github.com/knarr/knarr/kinds"
 )
 
-// With is d with other kinds defined at runtime; documents of groups and versions that are the same in both are kept.
-func (d *Docs) With(custom []*kinds.Type) *Docs {
-	n := &Docs{program: d.program, types: slices.Concat(d.program, custom), built: map[string]*document{}}
+// With is d with other kinds defined at runtime and other servers; documents that are the same in both are kept.
+func (d *Docs) With(custom []*kinds.Type, foreign []Foreign) *Docs {
+	n := &Docs{program: d.program, types: slices.Concat(d.program, custom), foreign: foreign, built: map[string]*document{}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if slices.Equal(d.types, n.types) && slices.EqualFunc(d.foreign, n.foreign, Foreign.same) {
+		n.built = maps.Clone(d.built)
+		return n
+	}
 	for _, gv := range n.groupVersions() {
 		if !slices.Equal(d.of(gv), n.of(gv)) {
 			continue

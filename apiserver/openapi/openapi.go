@@ -18,6 +18,7 @@
 //	subresources.go the parts and orders below an object
 //	markers.go      the facts from comments
 //	custom.go       kinds defined at runtime
+//	foreign.go      what other API servers say of themselves
 package openapi
 
 import (
@@ -45,6 +46,7 @@ import (
 type Docs struct {
 	program []*kinds.Type // of the program itself
 	types   []*kinds.Type // those, and those defined at runtime
+	foreign []Foreign
 
 	mu    sync.Mutex // guards the rest; held while a document is built, so that it is built once
 	built map[string]*document
@@ -117,11 +119,18 @@ func pack(raw []byte) (*document, error) {
 
 // v2 is the whole API as JSON, or as the protobuf of the same tree.
 func (d *Docs) v2(protobuf bool) (*document, error) {
+	all := func() ([]byte, error) {
+		doc, err := merge(d.swagger(func(schema.GroupVersion) bool { return true }), d.foreign)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(doc)
+	}
 	if !protobuf {
-		return d.once("v2", func() ([]byte, error) { return json.Marshal(d.swagger(func(schema.GroupVersion) bool { return true })) })
+		return d.once("v2", all)
 	}
 	return d.once("v2 protobuf", func() ([]byte, error) {
-		raw, err := json.Marshal(d.swagger(func(schema.GroupVersion) bool { return true }))
+		raw, err := all()
 		if err != nil {
 			return nil, err
 		}

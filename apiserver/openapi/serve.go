@@ -108,6 +108,11 @@ func (d *Docs) index() (*document, error) {
 		}
 		paths[path(gv)] = item{relative(path(gv), doc.hash)}
 	}
+	for _, f := range d.foreign {
+		if f.Hash != "" {
+			paths[path(f.GroupVersion)] = item{relative(path(f.GroupVersion), f.Hash)}
+		}
+	}
 	return d.once("v3", func() ([]byte, error) { return json.Marshal(map[string]any{"paths": paths}) })
 }
 

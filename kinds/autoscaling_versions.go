@@ -103,7 +103,7 @@ func pack(o Object, key string, v any) {
 
 // unpack is pack undone; an annotation that somebody broke stays where it is.
 func unpack(o Object, key string, into any) {
-	if raw, ok := o.GetAnnotations()[key]; ok && json.Unmarshal([]byte(raw), into) == nil {
+	if raw, ok := o.GetAnnotations()[key]; ok && CheckJSON([]byte(raw), into) == nil && json.Unmarshal([]byte(raw), into) == nil {
 		take(o, key)
 	}
 }

@@ -7,6 +7,12 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/knarr/knarr/kinds"
 )
 
 // Bounds of a body's structure, beside its size: a few kilobytes of YAML aliases or brackets must not cost seconds.
@@ -96,4 +102,53 @@ func bombs(data []byte) bool {
 		}
 	}
 	return nested > 2
+}
+
+// checkQuantities refuses a body, of kind gvk where it does not say, that has a number which would take minutes to read.
+func checkQuantities(data []byte, f Format, gvk schema.GroupVersionKind) error {
+	if f == Protobuf {
+		const magic = 4
+		var envelope runtime.Unknown
+		if len(data) < magic || envelope.Unmarshal(data[magic:]) != nil {
+			return nil // the decoder will say why
+		}
+		obj := newOf(schema.FromAPIVersionAndKind(envelope.APIVersion, envelope.Kind), gvk)
+		if obj == nil {
+			return nil
+		}
+		return kinds.CheckProto(envelope.Raw, obj)
+	}
+	if !kinds.Vast(data) {
+		return nil
+	}
+	if f == YAML {
+		var err error
+		if data, err = yaml.YAMLToJSON(data); err != nil {
+			return nil
+		}
+	}
+	said, err := jsonserializer.DefaultMetaFactory.Interpret(data)
+	if err != nil {
+		return nil
+	}
+	obj := newOf(*said, gvk)
+	if obj == nil {
+		return nil
+	}
+	return kinds.CheckJSON(data, obj)
+}
+
+// newOf is an empty object of the kind that a body says it is; what it does not say is as in gvk.
+func newOf(said, gvk schema.GroupVersionKind) runtime.Object {
+	if said.Kind == "" {
+		said.Kind = gvk.Kind
+	}
+	if said.Version == "" {
+		said.Group, said.Version = gvk.Group, gvk.Version
+	}
+	obj, err := kinds.Scheme().New(said)
+	if err != nil {
+		return nil
+	}
+	return obj
 }

@@ -35,6 +35,9 @@ const (
 // Decode reads a body. Without apiVersion and kind in it, it is of kind gvk. Faults of fields that are unknown or
 // duplicate fail with Strict and are told to warn with Warn.
 func Decode(data []byte, f Format, gvk schema.GroupVersionKind, validation string, warn func(string)) (runtime.Object, *schema.GroupVersionKind, error) {
+	if err := checkQuantities(data, f, gvk); err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
 	obj, actual, err := serializer(f, validation == Strict || validation == Warn).Decode(data, &gvk, nil)
 	if err == nil {
 		return obj, actual, nil

@@ -89,6 +89,7 @@ func TestBombs(t *testing.T) {
 		"quantity, apply":           {"PATCH", pods + "/y?fieldManager=m", "application/apply-patch+yaml", asJSON(huge)},
 		"many keys":                 {"POST", pods, "application/json", wide},
 		"label flood":               {"POST", "/api/v1/namespaces/default/configmaps", "application/json", labels(100_000)},
+		"label flood, applied":      {"PATCH", "/api/v1/namespaces/default/configmaps/flood?fieldManager=m", "application/apply-patch+yaml", labels(100_000)},
 		"YAML aliases":              {"POST", pods, "application/yaml", aliases.String()},
 		"YAML aliases, applied":     {"PATCH", pods + "/y?fieldManager=m", "application/apply-patch+yaml", aliases.String()},
 		"JSON depth":                {"POST", pods, "application/json", strings.Repeat("[", 1<<20)},

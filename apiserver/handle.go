@@ -177,7 +177,7 @@ func (s *Server) serveObject(w http.ResponseWriter, r *http.Request, c call) err
 	if text := c.v.Deprecated(c.t); text != "" {
 		warn(text)
 	}
-	req := rest.Request{User: c.user, Version: c.v, Warn: warn, Request: client.Request{
+	req := rest.Request{User: c.user, Version: c.v, Warn: warn, Tracked: true, Request: client.Request{
 		Verb: client.Verb(c.verb), Type: c.t, Namespace: c.namespace, Name: c.name, Subresource: c.subresource,
 	}}
 	if err := s.fill(w, r, &req); err != nil {

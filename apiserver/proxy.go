@@ -37,6 +37,10 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *http.Request, c call) erro
 	if path == "" {
 		path = "/"
 	}
+	// What the client made a moment ago is found.
+	if _, err := s.newest(r.Context()); err != nil {
+		return err
+	}
 	find := s.podAddress
 	switch c.t.Plural {
 	case "services":

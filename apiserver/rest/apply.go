@@ -4,6 +4,9 @@ package rest
 
 import (
 	"context"
+	"fmt"
+	"reflect"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,8 +35,7 @@ type applier struct {
 	subresource string
 }
 
-// FieldManager keeps the book of who set which field, metadata.managedFields. It is kept from the first server-side apply
-// of an object on: before that there is nobody to tell apart, and the book would double the size of every object.
+// get is what keeps the book of who set which field, metadata.managedFields.
 func (a *appliers) get(ctx context.Context, t *kinds.Type, v *kinds.Version, subresource string) (fieldManager, error) {
 	if t.Custom != nil {
 		return customManager(ctx, t, subresource)
@@ -48,7 +50,14 @@ func (a *appliers) get(ctx context.Context, t *kinds.Type, v *kinds.Version, sub
 		a.by = map[applier]*managedfields.FieldManager{}
 		a.conv = applyconfigurations.NewTypeConverter(kinds.Scheme())
 	}
-	m, err := managedfields.NewDefaultFieldManager(a.conv, converter{t}, defaulter{t}, creater{}, v.GroupVersionKind,
+	conv := a.conv
+	empty := v.New()
+	empty.GetObjectKind().SetGroupVersionKind(v.GroupVersionKind)
+	if _, err := conv.ObjectToTyped(empty); err != nil && strings.Contains(err.Error(), "no type found") {
+		// A kind that client-go has no schema of: its lists count as one field each.
+		conv = managedfields.NewDeducedTypeConverter()
+	}
+	m, err := managedfields.NewDefaultFieldManager(conv, converter{t}, defaulter{t}, creater{}, v.GroupVersionKind,
 		t.GroupVersion(), subresource, nil)
 	if err == nil {
 		a.by[key] = m
@@ -68,6 +77,10 @@ func (c *Core) apply(ctx context.Context, r *Request) (Answer, error) {
 	m, err := c.appliers.get(ctx, r.Type, r.Version, r.Subresource)
 	if err != nil {
 		return Answer{}, err
+	}
+	left := maxFields
+	if count(reflect.ValueOf(intent.Object), &left); left < 0 {
+		return Answer{}, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("an applied configuration may have %d fields; use update for larger objects", maxFields))
 	}
 	a, err := c.revise(ctx, r, func(old *cache.Entry) (decision, error) {
 		merged, err := m.Apply(ToVersion(copyOf(old.Object), r.Version), intent.DeepCopy(), r.FieldManager, r.Force)
@@ -143,13 +156,22 @@ func appliedObject(r *Request) (*unstructured.Unstructured, error) {
 	return u, checkPlace(r, obj)
 }
 
-// track keeps the book on an ordinary write to an object that has one.
+// track keeps the book on an ordinary write: of whoever is tracked, and to every object that has a book.
 func (c *Core) track(ctx context.Context, r *Request, old, obj kinds.Object) error {
 	if r.Verb == Apply {
 		return nil // Apply has written it
 	}
-	if len(old.GetManagedFields()) == 0 {
+	if len(old.GetManagedFields()) == 0 && !r.Tracked {
 		obj.SetManagedFields(nil)
+		return nil
+	}
+	return c.note(ctx, r, ToVersion(old, r.Version), obj)
+}
+
+// note writes into obj's book what the request's manager changes about old, which is in the request's version.
+func (c *Core) note(ctx context.Context, r *Request, old, obj kinds.Object) error {
+	if wide(obj) || wide(old) {
+		obj.SetManagedFields(old.GetManagedFields())
 		return nil
 	}
 	m, err := c.appliers.get(ctx, r.Type, r.Version, r.Subresource)
@@ -160,12 +182,60 @@ func (c *Core) track(ctx context.Context, r *Request, old, obj kinds.Object) err
 	if manager == "" {
 		manager = "unknown"
 	}
-	next, err := m.Update(ToVersion(old, r.Version), ToVersion(obj, r.Version), manager)
+	next, err := m.Update(old, ToVersion(obj, r.Version), manager)
 	if err != nil {
-		return errs.New(errs.Invalid, "track field managers: %w", err)
+		// No write fails for want of its entry in the book.
+		c.log.Warn("note who set which field", "kind", r.Type.Kind, "name", obj.GetName(), "err", err)
+		obj.SetManagedFields(old.GetManagedFields())
+		return nil
 	}
 	obj.SetManagedFields(next.(kinds.Object).GetManagedFields())
 	return nil
+}
+
+// maxFields is how many fields an object may have for its book to be kept: the library's sets cost their square to make.
+const maxFields = 5000
+
+// wide reports whether an object has more entries of maps and lists than maxFields.
+func wide(o kinds.Object) bool {
+	left := maxFields
+	var of any = o
+	if c, ok := o.(*kinds.Custom); ok {
+		of = c.Object
+	}
+	count(reflect.ValueOf(of), &left)
+	return left < 0
+}
+
+func count(v reflect.Value, left *int) {
+	if *left < 0 {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		count(v.Elem(), left)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			count(v.Field(i), left)
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return
+		}
+		*left -= v.Len()
+		for i := 0; i < v.Len() && *left >= 0; i++ {
+			count(v.Index(i), left)
+		}
+	case reflect.Map:
+		*left -= v.Len()
+		switch v.Type().Elem().Kind() {
+		case reflect.String, reflect.Slice:
+			return
+		}
+		for i := v.MapRange(); *left >= 0 && i.Next(); {
+			count(i.Value(), left)
+		}
+	}
 }
 
 // converter converts between the served versions of one kind, over its hub.

@@ -51,6 +51,13 @@ func (c *Core) create(ctx context.Context, r *Request) (Answer, error) {
 func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 	obj := copyOf(r.Object)
 	c.begin(r, obj)
+	if r.Tracked && r.Verb != Apply {
+		empty := r.Version.New()
+		empty.GetObjectKind().SetGroupVersionKind(r.Version.GroupVersionKind)
+		if err := c.note(ctx, r, empty, obj); err != nil {
+			return Answer{}, err
+		}
+	}
 	adm := c.admissionRequest(r, admission.Create, obj, nil)
 	adm.Name = obj.GetName()
 	if err := c.Steps.Mutate(ctx, adm); err != nil {

@@ -64,6 +64,9 @@ type Request struct {
 	Version    *kinds.Version // the version that Patch is written in; nil: the hub
 	Validation string         // fieldValidation of a patch: "Strict", "Warn", "Ignore"; "" ignores
 	Warn       func(string)   // nil: warnings are dropped
+	// Tracked: who set which field is noted from the first write on. Components in this process are noted only where
+	// somebody else has been before: what they alone write would double in size, for nobody.
+	Tracked bool
 }
 
 // Answer is what a request came to.

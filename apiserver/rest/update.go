@@ -48,6 +48,9 @@ func (c *Core) replace(ctx context.Context, r *Request, old *cache.Entry, obj ki
 	}
 	obj = adm.Object
 	r.Type.Default(obj)
+	if err := c.track(ctx, r, old.Object, obj); err != nil {
+		return decision{}, err
+	}
 	var d decision
 	if r.Subresource == "" {
 		r.Type.BeforeUpdate(obj, old.Object)
@@ -63,9 +66,6 @@ func (c *Core) replace(ctx context.Context, r *Request, old *cache.Entry, obj ki
 		return decision{}, invalid(r, r.Name, list)
 	}
 	if err := c.Steps.Validate(ctx, adm); err != nil {
-		return decision{}, err
-	}
-	if err := c.track(ctx, r, old.Object, obj); err != nil {
 		return decision{}, err
 	}
 	d.next, d.demand, d.also = obj, adm.Required(), adm.Alsos()

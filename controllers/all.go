@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"github.com/knarr/knarr/controllers/certificates"
+	"github.com/knarr/knarr/controllers/claims"
 	"github.com/knarr/knarr/controllers/cronjob"
 	"github.com/knarr/knarr/controllers/daemonset"
 	"github.com/knarr/knarr/controllers/deployment"
@@ -48,6 +49,8 @@ func All(c Config) []reconcile.Controller {
 		statefulset.Controller(),
 		cronjob.Controller(),
 		disruption.Controller(),
+		claims.Controller(),
+		claims.Volumes(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
 		mirroring.Controller(),

@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/knarr/knarr/internal/version.Version=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: build up down test test-compose check bench fmt golden oci-validation conformance
+.PHONY: build up down test test-compose crash check bench fmt golden oci-validation conformance
 build: ## the three static binaries in bin/, and the example's own beside its Dockerfile
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/knarr ./cmd/knarrd ./cmd/knarr-shim
 	$(GO) build -trimpath -ldflags '-s -w' -o examples/web/web ./examples/web

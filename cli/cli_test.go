@@ -61,6 +61,18 @@ func TestNoDaemon(t *testing.T) {
 }
 
 // TestHelp compares the first page a new user sees with testdata/help.txt, and checks that each command explains itself.
+// What ends containers must be sure whose.
+func TestDownRefusesAnotherInstancesHost(t *testing.T) {
+	t.Setenv("KNARR_HOST", "unix:///run/other/engine.sock")
+	for _, verb := range []string{"down", "stop-all"} {
+		var out, errOut bytes.Buffer
+		code := Main(t.Context(), []string{verb, "--name", "x", "--data-dir", "/nonexistent/x", "--run-dir", "/run/nonexistent-x"}, nil, &out, &errOut)
+		if code != 2 || !strings.Contains(errOut.String(), "/run/other/engine.sock") {
+			t.Errorf("%s: code %d, %q", verb, code, errOut.String())
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	code, out, errOut := knarr(t, "--help")
 	if code != 0 || errOut != "" {

@@ -24,6 +24,9 @@ func (e *env) down() *cobra.Command {
 	i.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove the cluster's state, images and volumes too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := e.mustBe(i, "down"); err != nil {
+			return err
+		}
 		if err := e.stopDaemon(i); err != nil {
 			return err
 		}
@@ -40,6 +43,9 @@ func (e *env) stopAllCommand() *cobra.Command {
 	}
 	i.addFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := e.mustBe(i, "stop-all"); err != nil {
+			return err
+		}
 		if err := e.stopDaemon(i); err != nil {
 			return err
 		}

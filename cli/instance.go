@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,16 @@ func (i *instance) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&i.name, "name", "knarr", "name of the instance")
 	f.StringVar(&i.dataDir, "data-dir", "/var/lib/knarr", "its data folder")
 	f.StringVar(&i.runDir, "run-dir", "/run/knarr", "its folder of sockets")
+}
+
+// mustBe refuses when --host or KNARR_HOST names another instance's daemon than i: a command that ends things must not end those
+// of an instance that was not meant.
+func (e *env) mustBe(i instance, command string) error {
+	host := cmp.Or(e.host, os.Getenv("KNARR_HOST"))
+	if host == "" || host == i.socket() {
+		return nil
+	}
+	return usageError{fmt.Errorf("--host or KNARR_HOST is %s, but knarr %s is about the instance %s of %s; say --name, --data-dir and --run-dir of the one that you mean", host, command, i.name, i.runDir)}
 }
 
 func (i *instance) args() []string {

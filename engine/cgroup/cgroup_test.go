@@ -238,6 +238,17 @@ func TestBornInsideFrozenThawedAndKilled(t *testing.T) {
 	}
 }
 
+// A v1 freezer would hold a killed process for ever.
+func TestFrozenIsKilled(t *testing.T) {
+	g := group(t)
+	cmd := sleeper(t, g)
+	must(t, g.Freeze())
+	must(t, g.Kill())
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 func TestLimitsAreInTheFiles(t *testing.T) {
 	g := group(t)
 	if !g.layout.has("memory") || !g.layout.has("pids") || !g.layout.has("cpu") {

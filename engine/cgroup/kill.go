@@ -17,11 +17,11 @@ import (
 func (c *Cgroup) Kill() error {
 	if c.layout.Unified != "" {
 		err := write(c.unified("cgroup.kill"), "1") // since Linux 5.14; atomic
-		if err == nil {
-			return nil
-		}
 		if errors.Is(err, unix.ENODEV) {
 			return nil
+		}
+		if err == nil {
+			return c.release()
 		}
 	}
 	// Freezing first makes the loop end: nobody forks while it runs. Killed processes die when thawed.
@@ -41,7 +41,20 @@ func (c *Cgroup) Kill() error {
 	if frozen {
 		return c.Thaw()
 	}
-	return nil
+	return c.release()
+}
+
+// release lets killed processes die that a v1 freezer holds: unlike v2's, it does not give way to SIGKILL.
+func (c *Cgroup) release() error {
+	root := c.layout.V1["freezer"]
+	if root == "" {
+		return nil
+	}
+	err := eachDir(root+c.path, func(dir string) error { return write(dir+"/freezer.state", "THAWED") })
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
 }
 
 // Signal sends sig to every process of the group and of those below.

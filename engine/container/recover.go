@@ -108,6 +108,14 @@ func (e *Engine) takeOver(ctx context.Context, c *entry) error {
 	if err := client.Start(ctx); err != nil && !errors.Is(err, errs.Conflict) && !errors.Is(err, errs.Gone) {
 		e.log.Warn("finish an interrupted start", "container", c.id, "err", err)
 	}
+	// It may also have died between freezing or thawing and recording it, or in a commit, which freezes and records nothing.
+	agree := client.Resume
+	if c.st.State == Paused {
+		agree = client.Pause
+	}
+	if err := agree(ctx); err != nil && !errors.Is(err, errs.Gone) {
+		e.log.Warn("finish an interrupted pause", "container", c.id, "err", err)
+	}
 	e.rejoinExecs(ctx, c, client)
 	e.follow(c, client, -1)
 	e.startHealth(c, c.rec)

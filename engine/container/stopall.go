@@ -17,7 +17,8 @@ import (
 )
 
 // StopAll stops and removes every container and sandbox of the instance with all that was made for them, the instance's
-// cgroup and run folders included. Containers get their stop signal and their own time to heed it, all at once.
+// cgroup and run folders included. Containers get their stop signal and their own time to heed it, all at once. Processes of
+// the instance that no record knows any more, as after the loss of the run folder, are killed.
 func (e *Engine) StopAll(ctx context.Context) error {
 	var mu sync.Mutex
 	var failed []error
@@ -42,9 +43,7 @@ func (e *Engine) StopAll(ctx context.Context) error {
 		wg.Go(func() { note(e.RemoveSandbox(ctx, s.Spec.ID)) })
 	}
 	wg.Wait()
-	if len(failed) == 0 {
-		note(e.removeInstanceGroup())
-	}
+	note(e.removeInstanceGroup())
 	return errors.Join(failed...)
 }
 
@@ -54,6 +53,16 @@ func (e *Engine) removeInstanceGroup() error {
 	g, err := e.layout.Open("/" + e.cfg.Name)
 	if err != nil {
 		return err
+	}
+	left, err := g.Procs()
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		e.log.Warn("killing processes that belong to no known container", "cgroup", g.Path(), "processes", len(left))
+		if err := g.Kill(); err != nil {
+			return err
+		}
 	}
 	return g.Delete()
 }

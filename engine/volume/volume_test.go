@@ -109,6 +109,7 @@ func TestInterruptedRemovalIsFinished(t *testing.T) {
 func TestInterruptedCreationIsNoVolume(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "x", dataDir), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "x", ".tmp-1"), []byte("{"), 0o600)) // the description, half written
 	if got := open(t, dir).List(); len(got) != 0 {
 		t.Errorf("volumes %v", got)
 	}

@@ -92,6 +92,9 @@ func (v *Volumes) load() error {
 
 func (v *Volumes) loadOne(name string) error {
 	dir := filepath.Join(v.dir, name)
+	if err := atomicfile.Sweep(dir); err != nil {
+		return err
+	}
 	var vol Volume
 	err := atomicfile.ReadJSON(filepath.Join(dir, descFile), &vol)
 	switch {

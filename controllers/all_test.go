@@ -90,6 +90,7 @@ func must[T any](t *testing.T) func(T, error) T {
 func (p *plane) node(name string) {
 	p.t.Helper()
 	n := must[*corev1.Node](p.t)(client.For[corev1.Node](p.Admin, "test").Create(p.t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})).DeepCopy()
+	n.ResourceVersion = "" // controllers write to it meanwhile
 	n.Status.Allocatable = corev1.ResourceList{corev1.ResourcePods: *newQuantity(110), corev1.ResourceCPU: *newQuantity(64), corev1.ResourceMemory: *newQuantity(64 << 30)}
 	n.Status.Capacity = n.Status.Allocatable
 	now := metav1.Now()

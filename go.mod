@@ -74,6 +74,7 @@ require (
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/google/cel-go v0.29.2 // indirect
 	golang.org/x/exp v0.0.0-20260603202125-055de637280b // indirect
+	k8s.io/cri-api v0.37.2
 )
 
 require (

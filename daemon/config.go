@@ -254,3 +254,6 @@ func nth(p netip.Prefix, n int) netip.Addr {
 
 // EngineSocket is where the Docker API is served.
 func (c *Config) EngineSocket() string { return filepath.Join(c.RunDir, "engine.sock") }
+
+// CRISocket is where a kubelet of others finds this runtime.
+func (c *Config) CRISocket() string { return filepath.Join(c.RunDir, "cri.sock") }

@@ -16,10 +16,12 @@ import (
 
 	"github.com/knarr/knarr/engine/build"
 	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/engine/cri"
 	"github.com/knarr/knarr/engine/dockerapi"
 	"github.com/knarr/knarr/engine/image"
 	"github.com/knarr/knarr/engine/network"
 	"github.com/knarr/knarr/engine/volume"
+	"github.com/knarr/knarr/internal/version"
 )
 
 // engine is the container engine's parts, opened in dependency order.
@@ -86,8 +88,8 @@ func (e *engine) close() {
 	}
 }
 
-// run keeps the engine going and serves the Docker API on sock until ctx ends.
-func (e *engine) run(ctx context.Context, cfg Config, sock net.Listener) error {
+// run keeps the engine going and serves the Docker API on sock and the CRI on criSock until ctx ends.
+func (e *engine) run(ctx context.Context, cfg Config, sock, criSock net.Listener) error {
 	api := dockerapi.New(dockerapi.Config{
 		Containers: e.containers, Images: e.images, Networks: e.networks, Volumes: e.volumes, Builder: e.builder,
 		Name: cfg.Name, DataDir: cfg.DataDir, Check: e.check,
@@ -100,6 +102,8 @@ func (e *engine) run(ctx context.Context, cfg Config, sock net.Listener) error {
 		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 	g.Go(func() error { return serve(ctx, server, sock) })
+	pods := cri.New(cri.Config{Containers: e.containers, Images: e.images, Networks: criNetworks{e.networks}, Version: version.Version, Log: e.log})
+	g.Go(func() error { return pods.Run(ctx, criSock) })
 	return g.Wait()
 }
 

@@ -78,7 +78,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", cfg.EngineSocket(), err)
 		}
-		g.Go(func() error { return eng.run(ctx, cfg, sock) })
+		criSock, err := listenUnix(cfg.CRISocket())
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", cfg.CRISocket(), err)
+		}
+		g.Go(func() error { return eng.run(ctx, cfg, sock, criSock) })
 	}
 
 	var node *kubelet.Kubelet // set before the first request can ask for it

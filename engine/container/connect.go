@@ -87,6 +87,8 @@ func (e *Engine) joinPid(mode string, p *place) error {
 	switch ref, isOther := strings.CutPrefix(mode, "container:"); {
 	case mode == "host":
 		p.namespaces.PID = hostNamespace
+	case mode == "private": // in a sandbox that shares one
+		p.namespaces.PID = ""
 	case isOther:
 		_, pid, err := e.other(ref)
 		if err != nil {

@@ -160,7 +160,7 @@ func (e *Engine) CopyTo(ctx context.Context, ref, name string, r io.Reader, o Co
 		defer dir.Close()
 		opt := layer.UnpackOptions{KeepKind: o.NoOverwriteDirNonDir}
 		if o.CopyUIDGID && rec.Config.User != "" {
-			u, _, err := lookupUser(root, rec.Config.User, nil)
+			u, _, err := lookupUser(root, rec.Config.User, nil, false)
 			if err != nil {
 				return err
 			}

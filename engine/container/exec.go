@@ -277,7 +277,7 @@ func (e *Engine) execProcess(x *execution, rec record) (*specs.Process, error) {
 	if x.spec.User != "" {
 		userSpec = x.spec.User
 	}
-	user, home, err := lookupUser(root, userSpec, rec.Spec.Groups)
+	user, home, err := lookupUser(root, userSpec, rec.Spec.Groups, rec.Spec.OnlyGroups)
 	if err != nil {
 		return nil, err
 	}

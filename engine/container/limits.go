@@ -20,7 +20,7 @@ const (
 
 // linuxResources maps the limits to the runtime's; a zero is no limit and is left out. Block devices are blockIO's.
 func linuxResources(r Resources, swapLimit bool) *specs.LinuxResources {
-	out := &specs.LinuxResources{HugepageLimits: r.Hugepages}
+	out := &specs.LinuxResources{HugepageLimits: r.Hugepages, Unified: r.Unified}
 	cpu := specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}
 	cpu.Shares = nonZero(r.CPUShares)
 	cpu.Period = nonZero(r.CPUPeriod)

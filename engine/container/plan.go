@@ -26,7 +26,7 @@ func (e *Engine) plan(c *entry, rec record, at place) (Plan, error) {
 		return Plan{}, err
 	}
 	defer root.Close()
-	user, home, err := lookupUser(root, rec.Config.User, rec.Spec.Groups)
+	user, home, err := lookupUser(root, rec.Config.User, rec.Spec.Groups, rec.Spec.OnlyGroups)
 	if err != nil {
 		return Plan{}, err
 	}

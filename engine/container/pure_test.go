@@ -125,17 +125,17 @@ func accounts(t *testing.T, passwd, group string) *inroot.Dir {
 func TestUsersThatWrapAroundAreRefused(t *testing.T) {
 	root := accounts(t, "root:x:0:0::/root:/sh\nbig:x:4294967296:0::/:/sh\nneg:x:-1:0::/:/sh\n4294967296:x:0:0::/:/sh\nok:x:7:8::relative:/sh\n", "biggroup:x:4294967296:ok\n")
 	for _, bad := range []string{"4294967296", "-1", "2147483648", "+4294967297", "big", "neg", "0:4294967296", "0:-1", "a:b:c", "nobody", "1:nogroup", "root:biggroup"} {
-		if u, _, err := lookupUser(root, bad, nil); err == nil || !errors.Is(err, errs.Invalid) {
+		if u, _, err := lookupUser(root, bad, nil, false); err == nil || !errors.Is(err, errs.Invalid) {
 			t.Errorf("%q became %d:%d, %v", bad, u.UID, u.GID, err)
 		}
 	}
-	if u, home, err := lookupUser(root, "", nil); err != nil || u.UID != 0 || home != "/root" {
+	if u, home, err := lookupUser(root, "", nil, false); err != nil || u.UID != 0 || home != "/root" {
 		t.Errorf("root: %+v %q %v", u, home, err)
 	}
-	if u, home, err := lookupUser(accounts(t, "ok:x:7:8::relative:/sh\n", ""), "ok", []string{"9"}); err != nil || u.UID != 7 || u.GID != 8 || home != "/" || !slices.Equal(u.AdditionalGids, []uint32{8, 9}) {
+	if u, home, err := lookupUser(accounts(t, "ok:x:7:8::relative:/sh\n", ""), "ok", []string{"9"}, false); err != nil || u.UID != 7 || u.GID != 8 || home != "/" || !slices.Equal(u.AdditionalGids, []uint32{8, 9}) {
 		t.Errorf("ok: %+v %q %v", u, home, err)
 	}
-	if _, _, err := lookupUser(accounts(t, strings.Repeat("x:x:1:1::/:/\n", 400_000), ""), "1", nil); !errors.Is(err, errs.TooLarge) {
+	if _, _, err := lookupUser(accounts(t, strings.Repeat("x:x:1:1::/:/\n", 400_000), ""), "1", nil, false); !errors.Is(err, errs.TooLarge) {
 		t.Errorf("a huge passwd: %v", err)
 	}
 }
@@ -158,7 +158,7 @@ func TestAccountsAreReadInsideTheRootOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := lookupUser(root, "host", nil); err == nil {
+		if _, _, err := lookupUser(root, "host", nil, false); err == nil {
 			t.Errorf("a link to %s was followed out of the root", link)
 		}
 		root.Close()

@@ -40,6 +40,7 @@ type sandboxRecord struct {
 	Endpoint *Endpoint   `json:"endpoint,omitempty"`
 	Complete bool        `json:"complete,omitempty"`
 	Removing bool        `json:"removing,omitempty"`
+	Stopped  bool        `json:"stopped,omitempty"`
 }
 
 func (e *Engine) newSandbox(id string) *sandbox {
@@ -51,7 +52,7 @@ func (s *sandbox) shm() string           { return filepath.Join(s.run, "shm") }
 
 // ready says whether everything is there that a container joins.
 func (s *sandbox) ready(rec sandboxRecord) bool {
-	if !rec.Complete || rec.Removing {
+	if !rec.Complete || rec.Removing || rec.Stopped {
 		return false
 	}
 	for _, kind := range ownNamespaces(rec.Spec) {
@@ -158,6 +159,9 @@ func (e *Engine) saveSandbox(s *sandbox, rec sandboxRecord) error {
 
 // sandboxCgroup: the parent that a pod names is the pod's own; without one the sandbox gets a group of its own.
 func (e *Engine) sandboxCgroup(spec SandboxSpec) string {
+	if spec.CgroupOutside != "" {
+		return path.Join(spec.CgroupOutside, e.cfg.Name+"-"+spec.ID)
+	}
 	return below("/"+e.cfg.Name, cmp.Or(spec.CgroupParent, "sandbox-"+spec.ID))
 }
 
@@ -170,6 +174,9 @@ func validateSandbox(s SandboxSpec) error {
 		f.add("invalid hostname %q", s.Hostname)
 	}
 	f.resources(s.Resources)
+	if p := s.CgroupOutside; p != "" && (!path.IsAbs(p) || path.Clean(p) != p || s.CgroupParent != "") {
+		f.add("invalid parent group %q of the sandbox: it must be absolute and clean, and the only one", p)
+	}
 	as := Spec{Network: NetworkSpec{Ports: s.Ports, DNS: s.DNS, DNSSearch: s.DNSSearch, DNSOptions: s.DNSOptions, ExtraHosts: s.ExtraHosts}}
 	f.network(as)
 	if s.HostNetwork {
@@ -265,8 +272,9 @@ func (e *Engine) makeGroup(path string, r Resources) error {
 	return g.Apply(linuxResources(r, e.abilities.Swap))
 }
 
-// removeGroup removes a sandbox's group, and of the groups above it, up to the instance's, those that are empty now.
-func (e *Engine) removeGroup(group string) error {
+// removeGroup removes a sandbox's group and, when they are ours, of the groups above it, up to the instance's, those that are
+// empty now.
+func (e *Engine) removeGroup(group string, ours bool) error {
 	e.groups.Lock()
 	defer e.groups.Unlock()
 	g, err := e.layout.Open(group)
@@ -279,7 +287,7 @@ func (e *Engine) removeGroup(group string) error {
 	if err := g.Delete(); err != nil {
 		return err
 	}
-	for p := path.Dir(group); p != "/"+e.cfg.Name && p != "/"; p = path.Dir(p) {
+	for p := path.Dir(group); ours && p != "/"+e.cfg.Name && p != "/"; p = path.Dir(p) {
 		for _, root := range e.groupRoots() {
 			_ = os.Remove(root + p) // fails while anything is in it, and only then
 		}
@@ -380,6 +388,64 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 	return nil
 }
 
+// StopSandbox kills what runs in a sandbox and releases its address, ports, namespaces and cgroup. It stays listed, not ready,
+// with its containers. One that is stopped already is no error.
+func (e *Engine) StopSandbox(ctx context.Context, id string) error {
+	e.mu.RLock()
+	s := e.sandboxes[id]
+	all := e.all()
+	e.mu.RUnlock()
+	if s == nil {
+		return errs.New(errs.NotFound, "No such sandbox: %s", id)
+	}
+	s.op.Lock()
+	defer s.op.Unlock()
+	if !e.listed(s) {
+		return errs.New(errs.NotFound, "No such sandbox: %s", id)
+	}
+	rec := e.sandboxRecord(s)
+	rec.Stopped = true // from now on nothing starts in it
+	if err := e.saveSandbox(s, rec); err != nil {
+		return err
+	}
+	if err := e.endMembers(ctx, id, all); err != nil {
+		return fmt.Errorf("stop sandbox %s: %w", id, err)
+	}
+	if err := e.dismantleSandbox(ctx, s); err != nil {
+		return fmt.Errorf("stop sandbox %s: %w", id, err)
+	}
+	return nil
+}
+
+// UpdateSandbox changes the limits on all that a sandbox holds; zero fields stay.
+func (e *Engine) UpdateSandbox(_ context.Context, id string, r Resources) error {
+	e.mu.RLock()
+	s := e.sandboxes[id]
+	e.mu.RUnlock()
+	if s == nil {
+		return errs.New(errs.NotFound, "No such sandbox: %s", id)
+	}
+	s.op.Lock()
+	defer s.op.Unlock()
+	rec := e.sandboxRecord(s)
+	if !s.ready(rec) {
+		return errs.New(errs.Conflict, "sandbox %s is not ready", id)
+	}
+	over, _, err := fit(r, e.abilities, true)
+	if err != nil {
+		return err
+	}
+	rec.Spec.Resources = overlay(rec.Spec.Resources, over)
+	g, err := e.layout.Open(rec.Cgroup)
+	if err != nil {
+		return err
+	}
+	if err := g.Apply(linuxResources(rec.Spec.Resources, e.abilities.Swap)); err != nil {
+		return errs.New(errs.Conflict, "limits of sandbox %s: %w", id, err)
+	}
+	return e.saveSandbox(s, rec)
+}
+
 // endMembers kills the containers of a sandbox, all at once.
 func (e *Engine) endMembers(ctx context.Context, id string, all []*entry) error {
 	var wg sync.WaitGroup
@@ -422,7 +488,7 @@ func (e *Engine) dismantleSandbox(ctx context.Context, s *sandbox) error {
 		try("unmount "+pin, unmount(pin))
 	}
 	if rec.Cgroup != "" {
-		try("remove the cgroup", e.removeGroup(rec.Cgroup))
+		try("remove the cgroup", e.removeGroup(rec.Cgroup, rec.Spec.CgroupOutside == ""))
 	}
 	for _, path := range []string{s.ns("uts"), s.ns("ipc"), s.ns("net"), s.shm(), s.run} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -28,6 +28,7 @@ type Spec struct {
 	Dir         string
 	User        string // "user[:group]" by name or number, looked up in the container's own /etc/passwd
 	Groups      []string
+	OnlyGroups  bool // no further groups than Groups: what /etc/group of the image gives the user is left out
 	Hostname    string
 	Domainname  string
 	Terminal    bool
@@ -123,6 +124,7 @@ type Resources struct {
 	BlkioReadBps, BlkioWriteBps           []DeviceRate // Rate: bytes per second
 	BlkioReadIOps, BlkioWriteIOps         []DeviceRate // Rate: operations per second
 	Hugepages                             []specs.LinuxHugepageLimit
+	Unified                               map[string]string // cgroup v2 files by name: they win over the fields above
 	Devices                               []Device
 	DeviceRules                           []string // "c 10:200 rwm"
 }
@@ -236,6 +238,8 @@ type SandboxSpec struct {
 	Labels                        map[string]string
 	DNS, DNSSearch, DNSOptions    []string // the resolv.conf of its containers
 	ExtraHosts                    []string
+	CgroupOutside                 string          // a group of somebody else's, absolute, in which the sandbox's own is made; excludes CgroupParent
+	Request                       json.RawMessage // as Spec's
 }
 
 // Sandbox is a view of one sandbox.

@@ -122,7 +122,7 @@ func (e *Engine) planStep(step build.RunStep, at place) (Plan, error) {
 		return Plan{}, err
 	}
 	defer root.Close()
-	user, home, err := lookupUser(root, step.User, nil)
+	user, home, err := lookupUser(root, step.User, nil, false)
 	if err != nil {
 		return Plan{}, err
 	}

@@ -109,6 +109,12 @@ func overlay(r, over Resources) Resources {
 	if over.MemorySwappiness != nil {
 		r.MemorySwappiness = over.MemorySwappiness
 	}
+	if len(over.Hugepages) > 0 {
+		r.Hugepages = over.Hugepages
+	}
+	if len(over.Unified) > 0 {
+		r.Unified = over.Unified
+	}
 	if over.OOMKillDisable {
 		r.OOMKillDisable = true
 	}

@@ -25,8 +25,8 @@ const maxAccounts = 4 << 20
 const maxAccountID = 1<<31 - 1
 
 // lookupUser finds "user[:group]" and further groups, by name or number, in the accounts of the root file system. It answers
-// the home directory too, "/" when the user has none.
-func lookupUser(root *inroot.Dir, spec string, groups []string) (specs.User, string, error) {
+// the home directory too, "/" when the user has none. With only, the user's own groups but the first are left out.
+func lookupUser(root *inroot.Dir, spec string, groups []string, only bool) (specs.User, string, error) {
 	if fault := checkUser(spec); fault != nil {
 		return specs.User{}, "", fault
 	}
@@ -47,6 +47,9 @@ func lookupUser(root *inroot.Dir, spec string, groups []string) (specs.User, str
 		return specs.User{}, "", errs.New(errs.Invalid, "groups %s: %w", strings.Join(groups, ","), err)
 	}
 	slices.Sort(more)
+	if only {
+		found.Sgids = nil
+	}
 	for _, id := range slices.Concat([]int{found.Uid, found.Gid}, found.Sgids, more) {
 		if id < 0 || id > maxAccountID { // what the image's own files say wraps around as easily as what a user asks for
 			return specs.User{}, "", errs.New(errs.Invalid, "user %q: the container's accounts give id %d, ids are between 0 and %d", spec, id, maxAccountID)

@@ -108,6 +108,9 @@ func (e eventWriter) write(ev container.Event) error {
 
 // wanted says whether an event passes the filters of docker events.
 func wanted(ev container.Event, f filters) bool {
+	if ev.Type == "sandbox" { // not of Docker's world
+		return false
+	}
 	about := func(typ string) func(string) bool {
 		return func(v string) bool {
 			if ev.Type == typ {

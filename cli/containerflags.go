@@ -3,7 +3,7 @@
 package cli
 
 import (
-	"encoding/csv"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,7 +14,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/spf13/pflag"
@@ -30,11 +29,11 @@ type containerFlags struct {
 	expose   []string
 	platform string
 
-	name, user, workdir, hostname, network, ip, entrypoint, restart, pid, ipc, uts, cgroupns, stopSignal, pull, cidfile, cgroupParent                                              string
-	env, envFile, volumes, mounts, ports, labels, capAdd, capDrop, devices, dns, dnsSearch, dnsOption, addHost, groupAdd, securityOpt, sysctl, tmpfs, ulimit, aliases, volumesFrom []string
-	interactive, tty, rm, privileged, readOnly, publishAll, init                                                                                                                   bool
-	shmSize                                                                                                                                                                        string
-	stopTimeout, oomScoreAdj                                                                                                                                                       int
+	name, user, workdir, hostname, network, ip, ip6, mac, entrypoint, restart, pid, ipc, uts, cgroupns, stopSignal, pull, cidfile, cgroupParent                                           string
+	env, envFile, volumes, mounts, ports, labels, capAdd, capDrop, devices, dns, dnsSearch, dnsOption, addHost, groupAdd, securityOpt, sysctl, tmpfs, ulimit, aliases, links, volumesFrom []string
+	interactive, tty, rm, privileged, readOnly, publishAll, init                                                                                                                          bool
+	shmSize                                                                                                                                                                               string
+	stopTimeout, oomScoreAdj                                                                                                                                                              int
 }
 
 func (c *containerFlags) add(f *pflag.FlagSet) {
@@ -46,7 +45,7 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringArrayVarP(&c.env, "env", "e", nil, "environment: KEY=VALUE, or KEY for this shell's value")
 	f.StringArrayVar(&c.envFile, "env-file", nil, "file of environment lines")
 	f.StringArrayVarP(&c.volumes, "volume", "v", nil, "[HOST PATH or VOLUME:]PATH[:ro]")
-	f.StringArrayVar(&c.mounts, "mount", nil, "type=bind|volume|tmpfs,source=…,target=…[,readonly]")
+	f.StringArrayVar(&c.mounts, "mount", nil, "type=bind|volume|tmpfs|image,source=…,target=…[,readonly]")
 	f.StringArrayVar(&c.volumesFrom, "volumes-from", nil, "mount what another container mounts")
 	f.StringArrayVar(&c.tmpfs, "tmpfs", nil, "PATH[:OPTIONS]")
 	f.StringArrayVarP(&c.ports, "publish", "p", nil, "[[ADDRESS:]HOST PORT:]PORT[/udp]")
@@ -62,6 +61,9 @@ func (c *containerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&c.network, "net", "", "same as --network")
 	f.Lookup("net").Hidden = true
 	f.StringVar(&c.ip, "ip", "", "address on the network")
+	f.StringVar(&c.ip6, "ip6", "", "IPv6 address on the network")
+	f.StringVar(&c.mac, "mac-address", "", "MAC address on the network")
+	f.StringArrayVar(&c.links, "link", nil, "CONTAINER[:ALIAS]: another container by a name that only this one uses")
 	f.StringArrayVar(&c.aliases, "network-alias", nil, "further name on the network")
 	f.StringArrayVar(&c.dns, "dns", nil, "name server")
 	f.StringArrayVar(&c.dnsSearch, "dns-search", nil, "search domain")
@@ -201,7 +203,8 @@ func (c *containerFlags) setSizes(o *client.ContainerCreateOptions) error {
 	return nil
 }
 
-// setPorts reads [[ADDRESS:]HOST PORT:]PORT[/PROTOCOL], where both ports may be ranges of the same length.
+// setPorts reads [[ADDRESS:]HOST PORT:]PORT[/PROTOCOL], where both ports may be ranges of the same length; a
+// range for one port means the first of it that is free.
 func (c *containerFlags) setPorts(o *client.ContainerCreateOptions) error {
 	o.HostConfig.PortBindings, o.Config.ExposedPorts = network.PortMap{}, network.PortSet{}
 	for _, spec := range c.ports {
@@ -235,7 +238,7 @@ func (c *containerFlags) setPorts(o *client.ContainerCreateOptions) error {
 		}
 		hostFirst, hostLast := 0, -1
 		if host != "" {
-			if hostFirst, hostLast, err = portRange(host); err != nil || hostLast-hostFirst != last-first {
+			if hostFirst, hostLast, err = portRange(host); err != nil || last != first && hostLast-hostFirst != last-first {
 				return bad
 			}
 		}
@@ -247,6 +250,9 @@ func (c *containerFlags) setPorts(o *client.ContainerCreateOptions) error {
 			b := network.PortBinding{HostIP: ip}
 			if host != "" {
 				b.HostPort = strconv.Itoa(hostFirst + n)
+				if first == last && hostLast > hostFirst { // any of these
+					b.HostPort = host
+				}
 			}
 			o.HostConfig.PortBindings[p] = append(o.HostConfig.PortBindings[p], b)
 			o.Config.ExposedPorts[p] = struct{}{}
@@ -296,43 +302,6 @@ func (c *containerFlags) setMounts(o *client.ContainerCreateOptions) error {
 	return nil
 }
 
-func parseMount(text string) (mount.Mount, error) {
-	m := mount.Mount{Type: mount.TypeVolume}
-	fields, err := csv.NewReader(strings.NewReader(text)).Read()
-	if err != nil {
-		return m, err
-	}
-	for _, f := range fields {
-		k, v, hasValue := strings.Cut(f, "=")
-		switch k {
-		case "type":
-			m.Type = mount.Type(v)
-		case "source", "src":
-			m.Source = v
-		case "target", "destination", "dst":
-			m.Target = v
-		case "readonly", "ro":
-			m.ReadOnly = !hasValue || v == "true" || v == "1"
-		case "bind-propagation":
-			m.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(v)}
-		case "volume-nocopy":
-			m.VolumeOptions = &mount.VolumeOptions{NoCopy: true}
-		case "tmpfs-size":
-			n, err := units.RAMInBytes(v)
-			if err != nil {
-				return m, err
-			}
-			m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: n}
-		default:
-			return m, fmt.Errorf("unknown field %q; want type, source, target, readonly, bind-propagation, volume-nocopy, tmpfs-size", k)
-		}
-	}
-	if m.Target == "" {
-		return m, fmt.Errorf("target is missing")
-	}
-	return m, nil
-}
-
 func (c *containerFlags) setNetwork(o *client.ContainerCreateOptions) error {
 	for _, d := range c.dns {
 		a, err := netip.ParseAddr(d)
@@ -341,18 +310,13 @@ func (c *containerFlags) setNetwork(o *client.ContainerCreateOptions) error {
 		}
 		o.HostConfig.DNS = append(o.HostConfig.DNS, a)
 	}
-	if c.ip == "" && len(c.aliases) == 0 {
-		return nil
+	o.HostConfig.Links = c.links
+	ep, err := endpointFlags{ip: c.ip, ip6: c.ip6, mac: c.mac, aliases: c.aliases}.settings()
+	if err != nil || ep == nil {
+		return err
 	}
-	ep := &network.EndpointSettings{Aliases: c.aliases}
-	if c.ip != "" {
-		a, err := netip.ParseAddr(c.ip)
-		if err != nil {
-			return fmt.Errorf("--ip %q: want an address", c.ip)
-		}
-		ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: a}
-	}
-	o.NetworkingConfig = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{c.network: ep}}
+	name := cmp.Or(c.network, "bridge")
+	o.NetworkingConfig = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{name: ep}}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/moby/moby/api/types/network"
@@ -14,40 +15,117 @@ import (
 )
 
 func (e *env) network() *cobra.Command {
-	return group("network", "Networks: ls, create, inspect, connect, disconnect, rm",
-		e.networkLs(), e.networkCreate(), e.inspectOf("network"), e.networkConnect(), e.networkDisconnect(), e.networkRm())
+	return group("network", "Networks: ls, create, inspect, connect, disconnect, rm, prune",
+		e.networkLs(), e.networkCreate(), e.inspectOf("network"), e.networkConnect(), e.networkDisconnect(), e.networkRm(), e.networkPrune())
 }
 
 func (e *env) networkLs() *cobra.Command {
-	return &cobra.Command{
+	var quiet, full bool
+	var filter []string
+	cmd := &cobra.Command{
 		Use: "ls", Short: "List networks", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := e.engine()
 			if err != nil {
 				return err
 			}
-			list, err := c.NetworkList(cmd.Context(), client.NetworkListOptions{})
+			f, err := parseFilters(filter)
+			if err != nil {
+				return err
+			}
+			list, err := c.NetworkList(cmd.Context(), client.NetworkListOptions{Filters: f})
 			if err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(e.out, 0, 0, 3, ' ', 0)
-			fmt.Fprintln(w, "NETWORK ID\tNAME\tDRIVER\tSUBNET")
+			if !quiet {
+				fmt.Fprintln(w, "NETWORK ID\tNAME\tDRIVER\tSUBNET")
+			}
 			for _, n := range list.Items {
-				subnet := ""
-				if len(n.IPAM.Config) > 0 {
-					subnet = n.IPAM.Config[0].Subnet.String()
+				id := n.ID
+				if !full {
+					id = id[:min(12, len(id))]
 				}
-				fmt.Fprintf(w, "%.12s\t%s\t%s\t%s\n", n.ID, n.Name, n.Driver, subnet)
+				if quiet {
+					fmt.Fprintln(w, id)
+					continue
+				}
+				var subnets []string
+				for _, cfg := range n.IPAM.Config {
+					subnets = append(subnets, cfg.Subnet.String())
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", id, n.Name, n.Driver, strings.Join(subnets, " "))
 			}
 			return w.Flush()
 		},
 	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "only ids")
+	cmd.Flags().BoolVar(&full, "no-trunc", false, "whole ids")
+	cmd.Flags().StringArrayVarP(&filter, "filter", "f", nil, "NAME=VALUE: name, id, label, driver, scope, type, dangling")
+	return cmd
+}
+
+// addressFlags are those of network create that belong to subnets.
+type addressFlags struct{ subnets, gateways, ranges, aux []string }
+
+// ipam gives each subnet the gateway, range and reserved addresses that lie in it.
+func (a addressFlags) ipam() (*network.IPAM, error) {
+	if len(a.subnets)+len(a.gateways)+len(a.ranges)+len(a.aux) == 0 {
+		return nil, nil
+	}
+	out := &network.IPAM{}
+	for _, s := range a.subnets {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("--subnet %q: want ADDRESS/BITS", s)
+		}
+		out.Config = append(out.Config, network.IPAMConfig{Subnet: p})
+	}
+	within := func(flag, text string, addr netip.Addr, err error, put func(*network.IPAMConfig)) error {
+		if err != nil {
+			return fmt.Errorf("%s %q: %w", flag, text, err)
+		}
+		for i := range out.Config {
+			if out.Config[i].Subnet.Contains(addr) {
+				put(&out.Config[i])
+				return nil
+			}
+		}
+		return fmt.Errorf("%s %q: it is in none of the subnets", flag, text)
+	}
+	for _, g := range a.gateways {
+		addr, err := netip.ParseAddr(g)
+		if err := within("--gateway", g, addr, err, func(c *network.IPAMConfig) { c.Gateway = addr }); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range a.ranges {
+		p, err := netip.ParsePrefix(r)
+		if err := within("--ip-range", r, p.Addr(), err, func(c *network.IPAMConfig) { c.IPRange = p }); err != nil {
+			return nil, err
+		}
+	}
+	for _, x := range a.aux {
+		name, text, _ := strings.Cut(x, "=")
+		addr, err := netip.ParseAddr(text)
+		err = within("--aux-address", x, addr, err, func(c *network.IPAMConfig) {
+			if c.AuxAddress == nil {
+				c.AuxAddress = map[string]netip.Addr{}
+			}
+			c.AuxAddress[name] = addr
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (e *env) networkCreate() *cobra.Command {
 	var o client.NetworkCreateOptions
-	var subnet, gateway string
-	var labels []string
+	var addresses addressFlags
+	var labels, opts []string
+	var ipv6 bool
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a network", Args: exactly("a name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,17 +136,14 @@ func (e *env) networkCreate() *cobra.Command {
 			if o.Labels, err = keyValues("--label", labels); err != nil {
 				return usageError{err}
 			}
-			if subnet != "" {
-				cfg := network.IPAMConfig{}
-				if cfg.Subnet, err = netip.ParsePrefix(subnet); err != nil {
-					return usageError{fmt.Errorf("--subnet %q: want ADDRESS/BITS", subnet)}
-				}
-				if gateway != "" {
-					if cfg.Gateway, err = netip.ParseAddr(gateway); err != nil {
-						return usageError{fmt.Errorf("--gateway %q: want an address", gateway)}
-					}
-				}
-				o.IPAM = &network.IPAM{Config: []network.IPAMConfig{cfg}}
+			if o.Options, err = keyValues("--opt", opts); err != nil {
+				return usageError{err}
+			}
+			if o.IPAM, err = addresses.ipam(); err != nil {
+				return usageError{err}
+			}
+			if cmd.Flags().Changed("ipv6") {
+				o.EnableIPv6 = &ipv6
 			}
 			got, err := c.NetworkCreate(cmd.Context(), args[0], o)
 			if err != nil {
@@ -80,16 +155,20 @@ func (e *env) networkCreate() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.Driver, "driver", "d", "bridge", "driver")
-	f.StringVar(&subnet, "subnet", "", "addresses, like 172.30.0.0/24")
-	f.StringVar(&gateway, "gateway", "", "the host's address in it")
+	f.StringArrayVar(&addresses.subnets, "subnet", nil, "addresses, like 172.30.0.0/24; with --ipv6 one of each family")
+	f.StringArrayVar(&addresses.gateways, "gateway", nil, "the host's address in a subnet")
+	f.StringArrayVar(&addresses.ranges, "ip-range", nil, "where in a subnet addresses are given from")
+	f.StringArrayVar(&addresses.aux, "aux-address", nil, "NAME=ADDRESS: an address that is somebody else's")
+	f.BoolVar(&ipv6, "ipv6", false, "IPv6 addresses besides")
 	f.BoolVar(&o.Internal, "internal", false, "nothing goes outside")
+	f.BoolVar(&o.Attachable, "attachable", false, "accepted for scripts: every container can join")
 	f.StringArrayVar(&labels, "label", nil, "KEY=VALUE")
+	f.StringArrayVarP(&opts, "opt", "o", nil, "KEY=VALUE of the driver, like com.docker.network.driver.mtu=1400")
 	return cmd
 }
 
 func (e *env) networkConnect() *cobra.Command {
-	var ip string
-	var aliases []string
+	var p endpointFlags
 	cmd := &cobra.Command{
 		Use: "connect NETWORK CONTAINER", Short: "Put a container on a further network", Args: exactly("a network", "a container"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,20 +176,15 @@ func (e *env) networkConnect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ep := &network.EndpointSettings{Aliases: aliases}
-			if ip != "" {
-				a, err := netip.ParseAddr(ip)
-				if err != nil {
-					return usageError{fmt.Errorf("--ip %q: want an address", ip)}
-				}
-				ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: a}
+			ep, err := p.settings()
+			if err != nil {
+				return usageError{err}
 			}
 			_, err = c.NetworkConnect(cmd.Context(), args[0], client.NetworkConnectOptions{Container: args[1], EndpointConfig: ep})
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&ip, "ip", "", "address on it")
-	cmd.Flags().StringArrayVar(&aliases, "alias", nil, "further name on it")
+	p.add(cmd.Flags())
 	return cmd
 }
 
@@ -133,7 +207,7 @@ func (e *env) networkDisconnect() *cobra.Command {
 
 func (e *env) networkRm() *cobra.Command {
 	return &cobra.Command{
-		Use: "rm NETWORK…", Short: "Remove networks that no container is on", Args: atLeast(1, "network"),
+		Use: "rm NETWORK…", Aliases: []string{"remove"}, Short: "Remove networks that no container is on", Args: atLeast(1, "network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
@@ -150,4 +224,32 @@ func (e *env) networkRm() *cobra.Command {
 			return errors.Join(failed...)
 		},
 	}
+}
+
+func (e *env) networkPrune() *cobra.Command {
+	var filter []string
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove the networks that no container is on", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.engine()
+			if err != nil {
+				return err
+			}
+			f, err := parseFilters(filter)
+			if err != nil {
+				return err
+			}
+			got, err := c.NetworkPrune(cmd.Context(), client.NetworkPruneOptions{Filters: f})
+			if err != nil {
+				return err
+			}
+			for _, n := range got.Report.NetworksDeleted {
+				fmt.Fprintln(e.out, n)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVar(&filter, "filter", nil, "NAME=VALUE: label, label!, until")
+	cmd.Flags().BoolP("force", "f", false, "accepted for scripts: there is no question")
+	return cmd
 }

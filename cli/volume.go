@@ -112,8 +112,9 @@ func (e *env) inspectOf(kind string) *cobra.Command {
 }
 
 func (e *env) volumeRm() *cobra.Command {
-	return &cobra.Command{
-		Use: "rm NAME…", Short: "Remove volumes that no container uses", Args: atLeast(1, "name"),
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm NAME…", Aliases: []string{"remove"}, Short: "Remove volumes that no container uses", Args: atLeast(1, "name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.engine()
 			if err != nil {
@@ -121,7 +122,7 @@ func (e *env) volumeRm() *cobra.Command {
 			}
 			var failed []error
 			for _, name := range args {
-				if _, err := c.VolumeRemove(cmd.Context(), name, client.VolumeRemoveOptions{}); err != nil {
+				if _, err := c.VolumeRemove(cmd.Context(), name, client.VolumeRemoveOptions{Force: force}); err != nil {
 					failed = append(failed, errors.New(e.explain(err)))
 					continue
 				}
@@ -130,10 +131,13 @@ func (e *env) volumeRm() *cobra.Command {
 			return errors.Join(failed...)
 		},
 	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "one that is missing is no error")
+	return cmd
 }
 
 func (e *env) volumePrune() *cobra.Command {
 	var all bool
+	var filter []string
 	cmd := &cobra.Command{
 		Use: "prune", Short: "Remove the anonymous volumes that no container uses", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -141,7 +145,11 @@ func (e *env) volumePrune() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			got, err := c.VolumePrune(cmd.Context(), client.VolumePruneOptions{All: all})
+			f, err := parseFilters(filter)
+			if err != nil {
+				return err
+			}
+			got, err := c.VolumePrune(cmd.Context(), client.VolumePruneOptions{All: all, Filters: f})
 			if err != nil {
 				return err
 			}
@@ -152,5 +160,7 @@ func (e *env) volumePrune() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "named ones too")
+	cmd.Flags().StringArrayVar(&filter, "filter", nil, "NAME=VALUE: label, label!")
+	cmd.Flags().BoolP("force", "f", false, "accepted for scripts: there is no question")
 	return cmd
 }

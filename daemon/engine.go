@@ -44,7 +44,7 @@ func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, e
 			err = fmt.Errorf("open engine in %s: %w", dir, err)
 		}
 	}()
-	for _, d := range []string{"", "images", "networks", "volumes", "containers", "build"} {
+	for _, d := range []string{"", "images", "networks", "containers", "build"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func openEngine(ctx context.Context, cfg Config, log *slog.Logger) (_ *engine, e
 	if err = e.networks.EnsureDefaults(ctx); err != nil {
 		return nil, err
 	}
-	if e.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(dir, "volumes")}); err != nil {
+	if e.volumes, err = volume.Open(volume.Config{Dir: filepath.Join(cfg.DataDir, "volumes"), Log: log}); err != nil {
 		return nil, err
 	}
 	if e.containers, err = container.Open(container.Config{

@@ -317,6 +317,9 @@ func StopAll(ctx context.Context, cfg Config, purge bool, log *slog.Logger) erro
 	if err := volume.Unmount(kubeletDir(cfg)); err != nil {
 		return fmt.Errorf("unmount the volumes of pods: %w", err)
 	}
+	if err := eng.volumes.Teardown(); err != nil {
+		return err
+	}
 	if err := eng.networks.Teardown(); err != nil {
 		return fmt.Errorf("remove networks: %w", err)
 	}

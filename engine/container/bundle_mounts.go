@@ -76,8 +76,15 @@ func (p Plan) userMount(m MountPoint) specs.Mount {
 		}
 		return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: options}
 	}
-	options := append([]string{"rbind"}, m.Options...)
-	if m.ReadOnly {
+	kind := "rbind"
+	if m.NonRecursive {
+		kind = "bind"
+	}
+	options := append([]string{kind}, m.Options...)
+	switch {
+	case m.ReadOnly && m.Type == "bind" && !m.ReadOnlyShallow && !m.NonRecursive:
+		options = append(options, "rro") // what is mounted below is read-only too
+	case m.ReadOnly:
 		options = append(options, "ro")
 	}
 	propagation := m.Propagation

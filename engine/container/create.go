@@ -139,14 +139,14 @@ func (e *Engine) furnish(ctx context.Context, c *entry, img image.Image) error {
 			return err
 		}
 	}
-	files, err := e.resolveSources(c.id, plan)
+	files, err := e.resolveSources(ctx, c.id, plan)
 	if err != nil {
 		return err
 	}
 	if _, err := e.cfg.Images.Prepare(ctx, c.key(), img, files); err != nil {
 		return err
 	}
-	if err := e.copyUp(c, plan); err != nil {
+	if err := e.copyUp(ctx, c, plan); err != nil {
 		return err
 	}
 	for _, m := range plan {
@@ -170,6 +170,7 @@ func (e *Engine) furnish(ctx context.Context, c *entry, img image.Image) error {
 type plannedMount struct {
 	MountPoint
 	anonymous, noCopy, createSource bool
+	labels, volumeOptions           map[string]string
 }
 
 // planMounts decides all mounts of a container: those asked for, tmpfs, and an anonymous volume for each VOLUME of the image
@@ -189,9 +190,10 @@ func planMounts(s Spec, volumes map[string]struct{}, newName func() string) []pl
 		out = append(out, m)
 	}
 	for _, m := range s.Mounts {
-		p := plannedMount{MountPoint: MountPoint{Type: m.Type, Target: m.Target, ReadOnly: m.ReadOnly, Propagation: m.Propagation, Options: m.Options},
-			noCopy: m.NoCopy, createSource: m.CreateSource}
-		if m.Type == "volume" {
+		p := plannedMount{MountPoint: MountPoint{Type: m.Type, Target: m.Target, ReadOnly: m.ReadOnly, Propagation: m.Propagation, Options: m.Options,
+			Subpath: m.Subpath, NonRecursive: m.NonRecursive, ReadOnlyShallow: m.ReadOnlyShallow},
+			noCopy: m.NoCopy || m.Subpath != "", createSource: m.CreateSource, labels: m.VolumeLabels, volumeOptions: m.VolumeOptions}
+		if m.Type == "volume" || m.Type == "image" {
 			p.Name = m.Source
 		} else if m.Type == "bind" {
 			p.Source = path.Clean(m.Source)
@@ -214,7 +216,7 @@ func planMounts(s Spec, volumes map[string]struct{}, newName func() string) []pl
 
 // resolveSources makes volumes and missing folders, fills in the host paths, and answers the mount points that the root file
 // system needs.
-func (e *Engine) resolveSources(id string, plan []plannedMount) (image.InitFiles, error) {
+func (e *Engine) resolveSources(ctx context.Context, id string, plan []plannedMount) (image.InitFiles, error) {
 	var files image.InitFiles
 	for i := range plan {
 		m := &plan[i]
@@ -222,6 +224,14 @@ func (e *Engine) resolveSources(id string, plan []plannedMount) (image.InitFiles
 		switch m.Type {
 		case "volume":
 			if err := e.resolveVolume(id, m); err != nil {
+				return files, err
+			}
+			if m.Subpath != "" {
+				dir = !e.isFileIn(ctx, id, m)
+			}
+		case "image":
+			m.ReadOnly = true
+			if _, err := e.cfg.Images.Get(m.Name); err != nil {
 				return files, err
 			}
 		case "bind":
@@ -241,7 +251,14 @@ func (e *Engine) resolveSources(id string, plan []plannedMount) (image.InitFiles
 }
 
 func (e *Engine) resolveVolume(id string, m *plannedMount) error {
-	if _, err := e.cfg.Volumes.Create(m.Name, "local", anonymousLabel(m.anonymous), nil); err != nil {
+	labels := maps.Clone(m.labels)
+	if m.anonymous {
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[anonymousLabel] = ""
+	}
+	if _, err := e.cfg.Volumes.Create(m.Name, "local", labels, m.volumeOptions); err != nil {
 		return err
 	}
 	if err := e.cfg.Volumes.Acquire(m.Name, id); err != nil {
@@ -252,13 +269,28 @@ func (e *Engine) resolveVolume(id string, m *plannedMount) error {
 	return err
 }
 
-// anonymousLabel is Docker's mark on volumes that nobody named.
-func anonymousLabel(anonymous bool) map[string]string {
-	if !anonymous {
-		return nil
+// isFileIn says whether the part of a volume that is to be mounted is a file. One that is not there yet counts as a folder: the
+// start will say so if it is missing then too.
+func (e *Engine) isFileIn(ctx context.Context, id string, m *plannedMount) bool {
+	if err := e.cfg.Volumes.Mount(ctx, m.Name, id); err != nil {
+		return false
 	}
-	return map[string]string{"com.docker.volume.anonymous": ""}
+	defer func() {
+		if err := e.cfg.Volumes.Unmount(m.Name, id); err != nil {
+			e.log.Warn("volume of a container", "container", id, "err", err)
+		}
+	}()
+	f, err := e.cfg.Volumes.Sub(m.Name, m.Subpath)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	return err == nil && !st.IsDir()
 }
+
+// anonymousLabel is Docker's mark on volumes that nobody named.
+const anonymousLabel = "com.docker.volume.anonymous"
 
 func resolveBind(m *plannedMount) (isDir bool, err error) {
 	st, err := os.Stat(m.Source)
@@ -278,7 +310,16 @@ func resolveBind(m *plannedMount) (isDir bool, err error) {
 }
 
 // copyUp fills fresh volumes with what the image has at their place.
-func (e *Engine) copyUp(c *entry, plan []plannedMount) (err error) {
+func (e *Engine) copyUp(ctx context.Context, c *entry, plan []plannedMount) (err error) {
+	for _, m := range plan {
+		if m.Type != "volume" {
+			continue
+		}
+		if err := e.cfg.Volumes.Mount(ctx, m.Name, c.id); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, e.cfg.Volumes.Unmount(m.Name, c.id)) }()
+	}
 	fresh := slices.DeleteFunc(slices.Clone(plan), func(m plannedMount) bool { return m.Type != "volume" || m.noCopy || !isEmpty(m.Source) })
 	if len(fresh) == 0 {
 		return nil

@@ -150,6 +150,7 @@ func (e *Engine) dismantle(ctx context.Context, c *entry) error {
 	if exists(c.rootfs()) {
 		try("unmount the root file system", e.cfg.Images.Unmount(c.rootfs()))
 	}
+	try("take the volumes away", e.unstageMounts(c, rec))
 	if exists(c.shm()) {
 		try("unmount shared memory", unmount(c.shm()))
 	}

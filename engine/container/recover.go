@@ -67,6 +67,12 @@ func (e *Engine) recoverOne(ctx context.Context, id string) error {
 		if m.Type == "volume" {
 			if err := e.cfg.Volumes.Acquire(m.Name, id); err != nil {
 				e.log.Warn("volume of a container", "container", id, "err", err)
+				continue
+			}
+			if c.st.running() {
+				if err := e.cfg.Volumes.Mount(ctx, m.Name, id); err != nil {
+					e.log.Warn("volume of a container", "container", id, "err", err)
+				}
 			}
 		}
 	}

@@ -66,14 +66,18 @@ type HealthcheckConfig = dockerspec.HealthcheckConfig
 
 // Mount is one volume, bind or tmpfs mount.
 type Mount struct {
-	Type         string // "bind", "volume", "tmpfs"
-	Source       string // host path, volume name ("" = anonymous)
+	Type         string // "bind", "volume", "tmpfs", "image"
+	Source       string // host path, volume name ("" = anonymous), image
 	Target       string
 	ReadOnly     bool
 	Propagation  string   // "", "rprivate", "rslave", "rshared", …
 	NoCopy       bool     // volume: do not copy up what the image has at Target
 	CreateSource bool     // bind: make a missing source directory, as docker -v does
 	Options      []string // further mount options (tmpfs size=, mode=)
+
+	Subpath                       string            // volume, image: what of it is mounted
+	VolumeLabels, VolumeOptions   map[string]string // of a volume that is made for this mount
+	NonRecursive, ReadOnlyShallow bool              // bind: without what is mounted below; what is mounted below stays writable
 }
 
 // NetworkSpec says how a container without a Sandbox is connected.
@@ -222,6 +226,9 @@ type MountPoint struct {
 	Type, Name, Source, Target, Propagation string   // Source is a host path; Name that of a volume
 	Options                                 []string // further mount options
 	ReadOnly                                bool
+
+	Subpath                       string
+	NonRecursive, ReadOnlyShallow bool
 }
 
 // SandboxSpec is a pod's shared part: namespaces pinned by bind mounts (no process), a network address, a cgroup.

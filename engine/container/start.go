@@ -115,6 +115,9 @@ func (e *Engine) launch(ctx context.Context, c *entry) error {
 	if err := e.cfg.Images.Mount(c.key(), c.rootfs()); err != nil {
 		return err
 	}
+	if rec.Mounts, err = e.stageMounts(ctx, c, rec); err != nil {
+		return err
+	}
 	place, err := e.connect(ctx, c, rec)
 	if err != nil {
 		return err

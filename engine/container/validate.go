@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -126,8 +127,15 @@ func (f *faults) mounts(s Spec) {
 				f.add("mount %d: invalid bind source %q: the path must be absolute", i, m.Source)
 			}
 		case "volume", "tmpfs":
+		case "image":
+			if m.Source == "" {
+				f.add("mount %d: an image mount needs the image as its source", i)
+			}
 		default:
-			f.add("mount %d: unknown type %q; use bind, volume or tmpfs", i, m.Type)
+			f.add("mount %d: unknown type %q; use bind, volume, tmpfs or image", i, m.Type)
+		}
+		if m.Subpath != "" && !filepath.IsLocal(m.Subpath) {
+			f.add("mount %d: invalid subpath %q: it must be a relative path within the volume", i, m.Subpath)
 		}
 		switch m.Propagation {
 		case "", "private", "rprivate", "slave", "rslave", "shared", "rshared":

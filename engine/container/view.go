@@ -87,8 +87,21 @@ func ownMounts() error {
 // bindInto mounts a volume or bind mount at its place below root. The place is resolved once, below root, and mounted on by
 // its descriptor.
 func bindInto(root *inroot.Dir, m MountPoint) error {
-	if m.Type == "tmpfs" {
+	if m.Type == "tmpfs" || m.Type == "image" {
 		return nil
+	}
+	if m.Subpath != "" {
+		source, err := inroot.Open(m.Source)
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		sub, err := source.Open(m.Subpath, unix.O_PATH, 0)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		m.Source = "/proc/thread-self/fd/" + strconv.Itoa(int(sub.Fd()))
 	}
 	at, err := root.Open(m.Target, unix.O_PATH, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -319,12 +319,26 @@ func mountsOf(c *dcontainer.Config, h *dcontainer.HostConfig) ([]container.Mount
 		case dmount.TypeBind:
 			if m.BindOptions != nil {
 				v.Propagation, v.CreateSource = string(m.BindOptions.Propagation), m.BindOptions.CreateMountpoint
+				v.NonRecursive, v.ReadOnlyShallow = m.BindOptions.NonRecursive, m.BindOptions.ReadOnlyNonRecursive
 			}
 			if _, err := os.Stat(m.Source); err != nil && !v.CreateSource {
 				return nil, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
 			}
 		case dmount.TypeVolume:
-			v.NoCopy = m.VolumeOptions != nil && m.VolumeOptions.NoCopy
+			if o := m.VolumeOptions; o != nil {
+				v.NoCopy, v.Subpath, v.VolumeLabels = o.NoCopy, o.Subpath, o.Labels
+				if d := o.DriverConfig; d != nil {
+					if d.Name != "" && d.Name != "local" {
+						return nil, fmt.Errorf("volume driver %q is not supported: there is only local", d.Name)
+					}
+					v.VolumeOptions = d.Options
+				}
+			}
+		case dmount.TypeImage:
+			if m.ImageOptions != nil {
+				v.Subpath = m.ImageOptions.Subpath
+			}
+			v.ReadOnly = true
 		case dmount.TypeTmpfs:
 			if o := m.TmpfsOptions; o != nil {
 				if o.SizeBytes > 0 {
@@ -332,6 +346,9 @@ func mountsOf(c *dcontainer.Config, h *dcontainer.HostConfig) ([]container.Mount
 				}
 				if o.Mode != 0 {
 					v.Options = append(v.Options, fmt.Sprintf("mode=%o", o.Mode))
+				}
+				for _, kv := range o.Options {
+					v.Options = append(v.Options, strings.Join(kv, "="))
 				}
 			}
 		default:
@@ -385,6 +402,20 @@ func parseBind(b string) (container.Mount, error) {
 	return m, nil
 }
 
+// fromMode reads the words behind --volumes-from CONTAINER. Labels (z, Z) mean nothing here: nothing is relabelled.
+func fromMode(from, words string) (readOnly bool, err error) {
+	for w := range strings.SplitSeq(words, ",") {
+		switch w {
+		case "ro":
+			readOnly = true
+		case "", "rw", "z", "Z", "nocopy":
+		default:
+			return false, errs.New(errs.Invalid, "invalid mode %q for volumes-from %s", w, from)
+		}
+	}
+	return readOnly, nil
+}
+
 // mountsFrom adds the mounts of --volumes-from CONTAINER[:ro|rw].
 func (s *Server) mountsFrom(have []container.Mount, h *dcontainer.HostConfig) ([]container.Mount, error) {
 	if h == nil {
@@ -392,6 +423,10 @@ func (s *Server) mountsFrom(have []container.Mount, h *dcontainer.HostConfig) ([
 	}
 	for _, from := range h.VolumesFrom {
 		ref, mode, _ := strings.Cut(from, ":")
+		readOnly, err := fromMode(from, mode)
+		if err != nil {
+			return nil, err
+		}
 		c, err := s.Containers.Get(ref)
 		if err != nil {
 			return nil, err
@@ -400,8 +435,8 @@ func (s *Server) mountsFrom(have []container.Mount, h *dcontainer.HostConfig) ([
 			if slices.ContainsFunc(have, func(m container.Mount) bool { return m.Target == p.Target }) {
 				continue
 			}
-			m := container.Mount{Type: p.Type, Source: p.Source, Target: p.Target, ReadOnly: p.ReadOnly || mode == "ro", Propagation: p.Propagation, NoCopy: true}
-			if p.Type == "volume" {
+			m := container.Mount{Type: p.Type, Source: p.Source, Target: p.Target, ReadOnly: p.ReadOnly || readOnly, Subpath: p.Subpath, Propagation: p.Propagation, NoCopy: true}
+			if p.Type == "volume" || p.Type == "image" {
 				m.Source = p.Name
 			}
 			have = append(have, m)

@@ -100,6 +100,7 @@ func (s *Server) table() []entry {
 		{"POST", "/volumes/create", s.volumeCreate},
 		{"POST", "/volumes/prune", s.volumePrune},
 		{"GET", "/volumes/{name}", s.volumeInspect},
+		{"PUT", "/volumes/{name}", s.volumeUpdate},
 		{"DELETE", "/volumes/{name}", s.volumeRemove},
 
 		{"GET", "/plugins", s.pluginList},

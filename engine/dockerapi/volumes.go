@@ -3,6 +3,7 @@
 package dockerapi
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	dvolume "github.com/moby/moby/api/types/volume"
 
 	"github.com/knarr/knarr/engine/volume"
+	"github.com/knarr/knarr/internal/errs"
 )
 
 func (s *Server) volumeView(v volume.Volume) dvolume.Volume {
@@ -61,8 +63,15 @@ func (s *Server) volumeInspect(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, s.volumeView(v))
 }
 
+func (s *Server) volumeUpdate(http.ResponseWriter, *http.Request) error {
+	return errs.New(errs.Unavailable, "volume update only valid for cluster volumes, but swarm is unavailable")
+}
+
 func (s *Server) volumeRemove(w http.ResponseWriter, r *http.Request) error {
 	err := s.Volumes.Remove(r.PathValue("name"))
+	if truth(r, "force") && errors.Is(err, errs.NotFound) {
+		return done(w, nil)
+	}
 	if err == nil {
 		s.publish("volume", "destroy", r.PathValue("name"))
 	}
@@ -70,7 +79,7 @@ func (s *Server) volumeRemove(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) volumePrune(w http.ResponseWriter, r *http.Request) error {
-	f, err := readFilters(r, "label", "all")
+	f, err := readFilters(r, "label", "label!", "all")
 	if err != nil {
 		return err
 	}
@@ -82,6 +91,7 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *http.Request) error {
 		if err := s.Volumes.Remove(v.Name); err != nil {
 			return err
 		}
+		s.publish("volume", "destroy", v.Name)
 		report.VolumesDeleted = append(report.VolumesDeleted, v.Name)
 	}
 	return writeJSON(w, http.StatusOK, report)

@@ -151,8 +151,9 @@ func (n *Networks) Teardown() error {
 	for _, net := range n.networks {
 		all = append(all, n.unrealize(net))
 	}
-	if n.have6 {
-		all = append(all, n.table6.Remove())
+	// An earlier life may have made it, for a network that is gone. A kernel without IPv6 has no such table to remove.
+	if err := n.table6.Remove(); n.have6 {
+		all = append(all, err)
 	}
 	return errors.Join(append(all, n.table.Remove())...)
 }

@@ -41,6 +41,10 @@ func (v *Volumes) copyUp(name, rootfs, path string) error {
 	}
 	defer src.Close()
 	staging := filepath.Join(v.dir, name, copyDir)
+	onIt := len(v.volumes[name].Options) > 0 // another file system, which must stay where it is
+	if onIt {
+		staging = filepath.Join(data, copyDir)
+	}
 	if err := os.RemoveAll(staging); err != nil {
 		return err
 	}
@@ -57,7 +61,12 @@ func (v *Volumes) copyUp(name, rootfs, path string) error {
 	if err := c.dir(src, dst, "", 0); err != nil {
 		return err
 	}
-	if len(v.users[name]) > 1 {
+	if onIt {
+		if err := takeAttributes(staging, data); err != nil {
+			return err
+		}
+	}
+	if onIt || len(v.users[name]) > 1 {
 		return moveInto(staging, data) // somebody has the folder mounted: it must stay the same folder
 	}
 	return unix.Rename(staging, data) // over an empty folder, which os.Rename refuses
@@ -92,6 +101,25 @@ func openInRoot(rootfs, path string) (*os.File, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// takeAttributes gives a folder all that another has but its content.
+func takeAttributes(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
+		return err
+	}
+	return finish(src, dst, &st)
 }
 
 func moveInto(from, to string) error {

@@ -2,11 +2,14 @@
 
 // Package volume keeps named and anonymous local volumes: folders that outlive containers.
 //
-// It owns <Dir>/<name>/: volume.json (what the volume is) and data/ (what a container mounts). A volume exists exactly when
+// It owns <Dir>/<name>/: volume.json (what the volume is) and _data/ (what a container mounts). A volume exists exactly when
 // its volume.json does. Removal is a plan file first (<Dir>/.remove-<name>), so that a crash in between is finished by the
 // next Open.
 //
-// It does not mount anything and does not know containers: who uses a volume is told by Acquire and Release with an opaque
+// A volume whose options say so (local driver: type, device, o, size) is mounted on its _data/ from the first Mount of a user to
+// the last Unmount, in the host's mount namespace. Otherwise _data/ is a plain folder.
+//
+// It does not know containers: who uses a volume is told by Acquire and Release with an opaque
 // user id (a container's), and the caller repeats Acquire for what it finds at its own start. Bind mounts of host paths
 // are no volumes and never come here.
 //
@@ -14,7 +17,7 @@
 // to an open folder (CVE-2022-23648), links are copied as links, and nothing is ever followed out of it. It copies to
 // <Dir>/<name>/.copy first and puts that in place by a rename, so that a crash never leaves half of it.
 //
-// Invariants: data/ is removed only when no user is known; a name is a plain file name. No goroutines. All methods may be
+// Invariants: _data/ is removed only when no user is known; a name is a plain file name. No goroutines. All methods may be
 // called concurrently.
 package volume
 

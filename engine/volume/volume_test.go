@@ -84,7 +84,7 @@ func TestBadNamesAndDrivers(t *testing.T) {
 	_, err := v.Create("x", "nfs", nil, nil)
 	wantKind(t, err, errs.NotFound, `no volume driver "nfs"`)
 	_, err = v.Create("x", "", nil, map[string]string{"type": "tmpfs"})
-	wantKind(t, err, errs.Unsupported, "type")
+	wantKind(t, err, errs.Invalid, "type")
 }
 
 // At every point where a removal can be interrupted, the next Open finishes it.

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/go-units"
+
 	"github.com/knarr/knarr/internal/atomicfile"
 	"github.com/knarr/knarr/internal/errs"
 )
@@ -37,19 +39,22 @@ type Volumes struct {
 	mu      sync.Mutex // guards the fields below and every change on disk
 	volumes map[string]*Volume
 	users   map[string]map[string]bool // volume -> who
+
+	mounting sync.Mutex                 // guards the field below and the mounts; taken before mu
+	mounted  map[string]map[string]bool // volume -> who runs with it
 }
 
 const (
 	driverLocal  = "local"
 	descFile     = "volume.json"
-	dataDir      = "data"
+	dataDir      = "_data"
 	copyDir      = ".copy"    // CopyUp on its way
 	removePrefix = ".remove-" // the plan of a removal
 )
 
 // Open reads the volumes and finishes interrupted removals and copies.
 func Open(cfg Config) (*Volumes, error) {
-	v := &Volumes{dir: cfg.Dir, log: cfg.Log, volumes: map[string]*Volume{}, users: map[string]map[string]bool{}}
+	v := &Volumes{dir: cfg.Dir, log: cfg.Log, volumes: map[string]*Volume{}, users: map[string]map[string]bool{}, mounted: map[string]map[string]bool{}}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
@@ -99,9 +104,10 @@ func (v *Volumes) loadOne(name string) error {
 	err := atomicfile.ReadJSON(filepath.Join(dir, descFile), &vol)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// A creation that was never acknowledged has at most an empty data folder; Remove refuses anything else.
-		os.Remove(filepath.Join(dir, dataDir))
-		os.Remove(dir)
+		// A creation that was never acknowledged. A folder with content is not one, and Check tells of it.
+		if err := v.discard(name); err != nil {
+			v.log.Warn("a folder among the volumes is none", "path", dir, "err", err)
+		}
 		return nil
 	case err != nil:
 		return err
@@ -145,12 +151,12 @@ func (v *Volumes) Create(name, driver string, labels, opts map[string]string) (V
 	if driver != driverLocal {
 		return Volume{}, errs.New(errs.NotFound, "create %s: there is no volume driver %q, only %q", name, driver, driverLocal)
 	}
-	if len(opts) > 0 {
-		return Volume{}, errs.New(errs.Unsupported, "create %s: the options %s of the local driver are not supported yet", name, slices.Sorted(maps.Keys(opts)))
+	if err := checkOptions(opts); err != nil {
+		return Volume{}, fmt.Errorf("create %s: %w", name, err)
 	}
-	vol := &Volume{Version: 1, Name: name, Driver: driver, Labels: maps.Clone(labels), Anonymous: anonymous, Created: time.Now().UTC()}
+	vol := &Volume{Version: 1, Name: name, Driver: driver, Labels: maps.Clone(labels), Options: maps.Clone(opts), Anonymous: anonymous, Created: time.Now().UTC()}
 	if err := v.create(vol); err != nil {
-		return Volume{}, fmt.Errorf("create volume %s: %w", name, err)
+		return Volume{}, errors.Join(fmt.Errorf("create volume %s: %w", name, err), v.discard(name))
 	}
 	v.volumes[name] = vol
 	return vol.copy(), nil
@@ -166,10 +172,30 @@ func (v *Volumes) create(vol *Volume) error {
 	if err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, dataDir), 0o755)); err != nil {
 		return err
 	}
+	if text := vol.Options["size"]; text != "" {
+		size, err := units.RAMInBytes(text)
+		if err != nil {
+			return err
+		}
+		if err := makeDisk(filepath.Join(dir, diskFile), size); err != nil {
+			return err
+		}
+	}
 	if err := atomicfile.WriteJSON(filepath.Join(dir, descFile), vol, 0o600); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(v.dir)
+}
+
+// discard clears away what an unfinished creation made; Remove refuses anything else.
+func (v *Volumes) discard(name string) error {
+	dir := filepath.Join(v.dir, name)
+	for _, path := range []string{filepath.Join(dir, diskFile), filepath.Join(dir, dataDir), dir} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get returns a volume, or errs.NotFound.
@@ -216,6 +242,8 @@ func (v *Volumes) path(name string) string { return filepath.Join(v.dir, name, d
 
 // Remove removes a volume that nobody uses; in use is errs.Conflict.
 func (v *Volumes) Remove(name string) error {
+	v.mounting.Lock()
+	defer v.mounting.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if _, err := v.get(name); err != nil {
@@ -240,6 +268,9 @@ func (v *Volumes) plan(name string) string { return filepath.Join(v.dir, removeP
 func (v *Volumes) finishRemoval(name string) error {
 	if !validName.MatchString(name) {
 		return errs.New(errs.Invalid, "%s is no plan of ours", v.plan(name))
+	}
+	if err := v.unmount(name); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(filepath.Join(v.dir, name)); err != nil {
 		return err

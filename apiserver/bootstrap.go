@@ -58,6 +58,10 @@ func (s *Server) upkeep(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	// Whoever asks a ready server may rely on the roles: the cache, which authorisers read, must have them.
+	if _, err := s.newest(ctx); err != nil {
+		s.log.Warn("see the server's own objects; going on", "err", err)
+	}
 	close(s.ready)
 	s.log.Info("API server ready", "url", s.URL(), "rev", s.cache.Snapshot().Revision())
 	for ctx.Err() == nil {

@@ -172,7 +172,6 @@ type ttyProgress struct {
 	width int
 	steps map[int]*liveStep
 	drawn int // lines to go up
-	full  []byte
 }
 
 type liveStep struct {

@@ -77,7 +77,7 @@ func filler(seed int64) *randfill.Filler {
 			*m = metav1.NewMicroTime(time.Unix(c.Int63n(1<<31), 0))
 		},
 		func(r *runtime.RawExtension, c randfill.Continue) { r.Raw = []byte(`{"a":1}`) },
-		func(m *metav1.FieldsV1, c randfill.Continue) { m.Raw = []byte(`{}`) },
+		func(m *metav1.FieldsV1, c randfill.Continue) { m.SetRawString(`{}`) },
 		func(*metav1.TypeMeta, randfill.Continue) {},
 		func(b *networkingv1.IngressBackend, c randfill.Continue) {
 			b.Service = &networkingv1.IngressServiceBackend{Name: c.String(5), Port: networkingv1.ServiceBackendPort{Number: 1 + c.Int31n(9)}}

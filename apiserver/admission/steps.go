@@ -72,6 +72,3 @@ func newPod(r *Request) (*corev1.Pod, bool) {
 	pod, ok := r.Object.(*corev1.Pod)
 	return pod, ok && r.Verb == Create && r.Subresource == ""
 }
-
-// isKind reports whether r is about whole objects of the kind of T.
-func isKind[T any](r *Request) bool { return r.Type == kinds.For[T]() && r.Subresource == "" }

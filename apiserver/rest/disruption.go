@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/client"
@@ -71,7 +72,7 @@ func (c *Core) budgetOf(pod *corev1.Pod) (*policyv1.PodDisruptionBudget, error) 
 			continue
 		}
 		if found != nil {
-			return nil, apierrors.NewInternalError(fmt.Errorf("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."))
+			return nil, apierrors.NewInternalError(errs.New(errs.Conflict, "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."))
 		}
 		found = b
 	}

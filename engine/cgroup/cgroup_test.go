@@ -102,6 +102,7 @@ func TestPlanOfEveryResource(t *testing.T) {
 		{specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimePeriod: p(uint64(5)), RealtimeRuntime: p(int64(4))}}, "cpu.rt_period_us=5 cpu.rt_runtime_us=4", ""},
 		{specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(-1)), Swap: p(int64(-1))}}, "memory.limit_in_bytes=-1 memory.memsw.limit_in_bytes=-1", "memory.max=max memory.swap.max=max"},
 		{specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(9)), Swap: p(int64(8))}}, "memory.limit_in_bytes=9 memory.memsw.limit_in_bytes=8", ""},
+		//lint:ignore SA1019 what old bundles say must not fail
 		{specs.LinuxResources{Memory: &specs.LinuxMemory{Kernel: p(int64(3)), KernelTCP: p(int64(4))}}, "memory.kmem.tcp.limit_in_bytes=4", "-"},
 		{specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: p(uint64(3)), DisableOOMKiller: p(true)}}, "memory.swappiness=3 memory.oom_control=1", "-"},
 		{specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 1}}},

@@ -4,7 +4,6 @@ package container
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/knarr/knarr/internal/errs"
 )
@@ -63,11 +62,11 @@ func settleMemory(old, over Resources) error {
 	set(&swap, over.MemorySwap)
 	switch {
 	case swap > 0 && memory == 0:
-		return fmt.Errorf("You should always set the Memory limit when using Memoryswap limit, see usage")
+		return errs.New(errs.Invalid, "You should always set the Memory limit when using Memoryswap limit, see usage")
 	case swap > 0 && memory > swap && over.MemorySwap == 0:
-		return fmt.Errorf("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		return errs.New(errs.Invalid, "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	case swap > 0 && memory > swap:
-		return fmt.Errorf("Minimum memoryswap limit should be larger than memory limit, see usage")
+		return errs.New(errs.Invalid, "Minimum memoryswap limit should be larger than memory limit, see usage")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/knarr/knarr/engine/container"
+	"github.com/knarr/knarr/internal/errs"
 )
 
 // resourcesOf translates the limits of a create or update request.
@@ -46,7 +47,7 @@ func resourcesOf(r dcontainer.Resources) (container.Resources, error) {
 		return out, fmt.Errorf("could not select device driver %q with capabilities: %v: GPUs and other requested devices are not supported, pass nodes with --device", d.Driver, d.Capabilities)
 	}
 	if r.IOMaximumBandwidth != 0 || r.IOMaximumIOps != 0 {
-		return out, fmt.Errorf("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
+		return out, errs.New(errs.Invalid, "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
 	}
 	if r.CPUCount != 0 || r.CPUPercent != 0 {
 		return out, fmt.Errorf("CPU count and CPU percent are not supported on linux: use NanoCpus")

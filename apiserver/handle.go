@@ -44,6 +44,9 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, rt route,
 	if c.t.Custom != nil && c.t.Custom.Warning != "" {
 		warner(w)(c.t.Custom.Warning)
 	}
+	if rt.past != "" {
+		return s.servePast(w, r, c)
+	}
 	if handler, ok := s.connect(c); ok {
 		if err := s.admitConnection(w, r, c); err != nil {
 			return err

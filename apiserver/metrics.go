@@ -13,6 +13,7 @@ import (
 
 	"github.com/knarr/knarr/apiserver/rest"
 	"github.com/knarr/knarr/state/cache"
+	"github.com/knarr/knarr/state/store"
 )
 
 // metrics are the server's own, under Kubernetes' names, so that known dashboards work.
@@ -23,7 +24,7 @@ type metrics struct {
 	watchers *prometheus.GaugeVec
 }
 
-func newMetrics(c *cache.Cache) *metrics {
+func newMetrics(c *cache.Cache, s store.Store) *metrics {
 	r := prometheus.NewRegistry()
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -40,6 +41,9 @@ func newMetrics(c *cache.Cache) *metrics {
 	r.MustRegister(m.requests, m.duration, m.watchers, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), objects{c, prometheus.NewDesc(
 			"apiserver_storage_objects", "Stored objects by resource.", []string{"resource"}, nil)})
+	if s, ok := s.(store.Roomy); ok {
+		r.MustRegister(newRoom(s))
+	}
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 	return m
 }

@@ -4,6 +4,7 @@ package apiserver
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/fields"
@@ -23,6 +24,7 @@ type route struct {
 	subresource string
 	rest        string // what follows a proxy subresource, with its leading slash
 	path        string // set when it is no resource
+	past        string // PathHistory or PathUndo: it is about the object's past
 }
 
 // resource reports whether the route names objects.
@@ -43,6 +45,31 @@ func (rt route) longRunning() bool {
 //
 // and everything else as a plain path.
 func parseRoute(r *http.Request) route {
+	if rt, ok := parsePast(r); ok {
+		return rt
+	}
+	return parseObjects(r)
+}
+
+// parsePast reads the path of an object behind one of the prefixes that ask for its past. Reading the past is reading the
+// object; what undo does beyond that is authorised when it is known.
+func parsePast(r *http.Request) (route, bool) {
+	for prefix, method := range map[string]string{PathHistory: http.MethodGet, PathUndo: http.MethodPost} {
+		path, ok := strings.CutPrefix(r.URL.Path, prefix)
+		if !ok || r.Method != method {
+			continue
+		}
+		rt := parseObjects(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}})
+		if !rt.resource() || rt.verb != "get" || rt.name == "" || rt.subresource != "" {
+			return route{}, false
+		}
+		rt.past = prefix
+		return rt, true
+	}
+	return route{}, false
+}
+
+func parseObjects(r *http.Request) route {
 	plain := route{verb: strings.ToLower(r.Method), path: r.URL.Path}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	var rt route

@@ -44,6 +44,7 @@ import (
 	"github.com/knarr/knarr/kinds"
 	"github.com/knarr/knarr/state/cache"
 	"github.com/knarr/knarr/state/events"
+	"github.com/knarr/knarr/state/journal"
 	"github.com/knarr/knarr/state/reconcile"
 	"github.com/knarr/knarr/state/store"
 )
@@ -73,6 +74,8 @@ type Config struct {
 	TokenWebhook, AuthorizationWebhook string
 	// Aggregated finds where the Service of an aggregated API server is served, host:port. Nil: at one of its endpoints.
 	Aggregated func(namespace, service string, port int32) (string, error)
+	// History is how long it is remembered who wrote what; 0: a day.
+	History time.Duration
 	// OpenAPI serves /openapi/; nil: the documents of all kinds.
 	OpenAPI http.Handler
 }
@@ -105,6 +108,7 @@ type Server struct {
 	metrics   *metrics
 	flight    *flight
 	events    *events.Sink
+	journal   *journal.Journal
 	ready     chan struct{}
 	addr      atomic.Pointer[listening]
 }
@@ -127,6 +131,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, now: now, authority: authority, ready: make(chan struct{})}
+	if s.journal, err = journal.Open(filepath.Join(cfg.DataDir, "history"), cfg.History); err != nil {
+		return nil, err
+	}
 	s.webhooks = webhook.New(s.webhookAddress)
 	s.cache = cache.New(cache.FromStore(cfg.Store, kinds.All, crd.Definer(s.convert), log), kinds.All, cache.Options{}, log)
 	s.authz = &auth.Authorizer{State: s.cache}
@@ -140,12 +147,12 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 			Tell: func(about kinds.Object, reason, message string) {
 				s.events.For("apiserver", "").Event(about, corev1.EventTypeWarning, reason, message)
 			},
-		}), Tokens: authority, Now: now,
+		}), Tokens: authority, Now: now, Journal: s.journal,
 		Services: rest.Services{CIDR: cfg.ServiceCIDR, FirstPort: cfg.NodePorts.First, LastPort: cfg.NodePorts.Last},
 	}, log)
 	s.described = newDescribed(cfg.OpenAPI)
 	s.others = s.newAggregated()
-	s.metrics = newMetrics(s.cache)
+	s.metrics = newMetrics(s.cache, cfg.Store)
 	s.flight = newFlight()
 	return s, nil
 }
@@ -171,6 +178,9 @@ func (c *Config) complete() error {
 	}
 	if c.NodePorts.First < 1 || c.NodePorts.Last > 65535 || c.NodePorts.First > c.NodePorts.Last {
 		return errs.New(errs.Invalid, "the node port range %d-%d is empty or out of bounds", c.NodePorts.First, c.NodePorts.Last)
+	}
+	if c.History <= 0 {
+		c.History = 24 * time.Hour
 	}
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = "cluster.local"
@@ -247,7 +257,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return reconcile.New(s.cache, s.As(self()), quiet, reconcile.Options{}, s.log, crd.Controller()).Run(running)
 	})
-	err = g.Wait()
+	err = errors.Join(g.Wait(), s.journal.Close())
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -7,7 +7,7 @@ import "github.com/spf13/cobra"
 // commands lists every command, in the order of the help text.
 func (e *env) commands() []*cobra.Command {
 	return []*cobra.Command{
-		e.up(), e.join(), e.token(), e.down(), e.status(), e.kubectl(), e.stopAllCommand(), e.fsck(),
+		e.up(), e.join(), e.token(), e.down(), e.status(), e.kubectl(), e.undo(), e.stopAllCommand(), e.fsck(),
 		e.run(), e.create(), e.exec(), e.attach(), e.ps(), e.logs(), e.inspect(), e.wait(),
 		e.start(), e.stop(), e.restart(), e.kill(), e.pause(), e.unpause(), e.rename(), e.rm(), e.top(), e.stats(), e.port(), e.update(),
 		e.diff(), e.commit(), e.cp(), e.export(),

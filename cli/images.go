@@ -312,10 +312,20 @@ func (e *env) rmi(use string) *cobra.Command {
 func (e *env) history() *cobra.Command {
 	var quiet, noTrunc bool
 	var format string
+	var p past
 	human := true
 	cmd := &cobra.Command{
-		Use: "history [flags] IMAGE", Short: "Show the steps that made an image, newest first", Args: exactly("an image"),
+		Use: "history [flags] IMAGE | KIND/NAME", Short: "Show the steps that made an image, or the past of an object of the cluster",
+		Long: "Show the steps that made an image, newest first; or every revision of an object of the cluster that is still known, newest\n" +
+			"last: when, who, by which program, and what changed. knarr undo goes back to one.\n" +
+			"KIND/NAME is an object when the cluster has a kind of that name, and with any of -n, -p, --revision; all else is an image.\n" +
+			"For an image whose name begins like a kind, write docker.io/KIND/NAME.",
+		Example: "  knarr history web\n  knarr history deployment/web -n prod --diff\n  knarr history configmap/settings --revision 1234",
+		Args:    exactly("an image or KIND/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if p.isObject(cmd, args[0]) {
+				return e.objectHistory(cmd, &p, args[0])
+			}
 			c, err := e.engine()
 			if err != nil {
 				return err
@@ -357,9 +367,14 @@ func (e *env) history() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&quiet, "quiet", "q", false, "only IDs")
-	f.BoolVar(&noTrunc, "no-trunc", false, "do not shorten")
-	f.BoolVar(&human, "human", true, "sizes and dates for people")
-	f.StringVar(&format, "format", "", "json, or a Go template")
+	f.BoolVarP(&quiet, "quiet", "q", false, "image: only IDs")
+	f.BoolVar(&noTrunc, "no-trunc", false, "image: do not shorten")
+	f.BoolVar(&human, "human", true, "image: sizes and dates for people")
+	f.StringVar(&format, "format", "", "image: json, or a Go template")
+	p.addFlags(f)
+	f.BoolVarP(&p.diff, "diff", "p", false, "object: show what each revision changed")
+	f.Int64Var(&p.revision, "revision", 0, "object: print it as it was at this revision")
+	f.IntVar(&p.limit, "limit", 0, "object: only so many of the newest revisions")
+	f.StringVarP(&p.output, "output", "o", "", "object: json or yaml")
 	return cmd
 }

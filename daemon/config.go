@@ -64,7 +64,6 @@ type Config struct {
 	ClusterCIDR   netip.Prefix `json:"cluster-cidr"`
 	ServiceCIDR   netip.Prefix `json:"service-cidr"`
 	ClusterDomain string       `json:"cluster-domain"`
-	EtcdEndpoints []string     `json:"etcd-endpoints"`
 	Server        string       `json:"server"`
 	Token         string       `json:"token"`
 	Kubeconfig    string       `json:"kubeconfig"`
@@ -80,6 +79,7 @@ type Config struct {
 	DNSListen      netip.AddrPort `json:"dns-listen"`
 
 	Access
+	Storage
 
 	LogLevel   string `json:"log-level"`
 	ShimBinary string `json:"-"` // knarr-shim beside this program, else on PATH
@@ -97,6 +97,7 @@ func Default() Config {
 
 		DebuggingHandlers: true,
 		Access:            defaultAccess(),
+		Storage:           defaultStorage(),
 	}
 }
 
@@ -112,7 +113,6 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.TextVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "addresses of pods")
 	f.TextVar(&c.ServiceCIDR, "service-cidr", c.ServiceCIDR, "addresses of services")
 	f.StringVar(&c.ClusterDomain, "cluster-domain", c.ClusterDomain, "DNS domain of services")
-	f.StringSliceVar(&c.EtcdEndpoints, "etcd-endpoints", c.EtcdEndpoints, "URLs of an existing etcd (default: an embedded one)")
 	f.StringVar(&c.Server, "server", c.Server, "URL of the API server to work for")
 	f.StringVar(&c.Token, "token", c.Token, "agent: the join token, as `knarr token` prints it; others: a bearer token for --server")
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "server: where the admin kubeconfig is written (default <data-dir>/kubeconfig); others: the credentials for --server")
@@ -124,6 +124,7 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	f.TextVar(&c.PublishDefault, "publish-default", c.PublishDefault, "address of this machine on which ports are published that name none, like 127.0.0.1 (default: every address)")
 	f.TextVar(&c.DNSListen, "dns-listen", c.DNSListen, "loopback address and port, like 127.0.0.153:53, where this machine can ask for containers by name (default: nowhere)")
 	c.Access.addFlags(f)
+	c.Storage.addFlags(f)
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 
@@ -212,6 +213,7 @@ func (c *Config) validate() error {
 	if c.Server == "" && !c.Has(APIServer) && slices.ContainsFunc(c.Roles, func(r Role) bool { return r != Engine }) {
 		bad("--server: want the URL of the API server")
 	}
+	c.Storage.faults(bad)
 	if err := c.Registries().Validate(); err != nil {
 		bad("%v", err)
 	}

@@ -40,7 +40,6 @@ import (
 	"github.com/knarr/knarr/state/events"
 	"github.com/knarr/knarr/state/reconcile"
 	"github.com/knarr/knarr/state/store"
-	"github.com/knarr/knarr/state/store/etcd"
 )
 
 // gcPercent trades a little CPU for memory: with 30 pods the daemon holds 98 MB instead of 117, and a Deployment of 30 takes
@@ -199,7 +198,7 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 	config := apiserver.Config{
 		Store: st, DataDir: cfg.DataDir, Listen: cfg.Listen, InsecurePort: cfg.InsecurePort, AdvertiseIP: cfg.NodeIP,
 		ClusterCIDR: cfg.ClusterCIDR, ServiceCIDR: cfg.ServiceCIDR, ClusterDomain: cfg.ClusterDomain,
-		Names: []string{cfg.NodeName},
+		Names: []string{cfg.NodeName}, History: time.Duration(cfg.History),
 		Kubelet: func(node string) (apiserver.Backend, error) {
 			if node != cfg.NodeName || !cfg.Has(Kubelet) {
 				return apiserver.Backend{}, errs.New(errs.NotFound, "the kubelet of node %s is not in this process", node)
@@ -213,8 +212,11 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 		st.Close()
 		return nil, nil, err
 	}
+	keeper := store.Keeper{
+		Store: st, Log: log, Keep: time.Duration(cfg.History), File: filepath.Join(historyDir(cfg), "marks.json"), Tell: server.ShortOfRoom,
+	}
 	g.Go(func() error { return server.Run(ctx) })
-	g.Go(func() error { return ignore(store.Keeper{Store: st, Log: log}.Run(ctx), context.Canceled) })
+	g.Go(func() error { return ignore(keeper.Run(ctx), context.Canceled) })
 	ready := func(ctx context.Context) error {
 		if err := wait(ctx, server.Ready()); err != nil {
 			return err
@@ -229,13 +231,6 @@ func openServer(ctx context.Context, g *errgroup.Group, cfg Config, kubelet func
 		reader: server.Cache(), as: server.As, wait: ready,
 		signer: server.Auth(), serving: issued(server.Auth(), cfg), clients: server.Auth().Pool(),
 	}, func() { st.Close() }, nil
-}
-
-func openStore(ctx context.Context, cfg Config, log *slog.Logger) (store.Store, error) {
-	if len(cfg.EtcdEndpoints) > 0 {
-		return etcd.Open(ctx, etcd.Remote{Endpoints: cfg.EtcdEndpoints}, log)
-	}
-	return etcd.OpenEmbedded(ctx, etcd.Embedded{Dir: filepath.Join(cfg.DataDir, "etcd")}, log)
 }
 
 func kubeletDir(cfg Config) string { return filepath.Join(cfg.DataDir, "kubelet") }

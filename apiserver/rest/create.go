@@ -109,6 +109,7 @@ func (c *Core) createOnce(ctx context.Context, r *Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	c.remember(r, rev, obj.GetName())
 	obj.SetResourceVersion(strconv.FormatInt(rev, 10))
 	return Answer{Object: obj, Created: true}, nil
 }

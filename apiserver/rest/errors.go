@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/state/store"
 )
 
 // Status turns any error into one that has a Status for the client and a kind for us.
@@ -85,6 +86,11 @@ func kindOf(st metav1.Status) error {
 func statusOf(err error) *apierrors.StatusError {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return apierrors.NewTimeoutError("the request did not complete within its time: "+err.Error(), 1)
+	}
+	if errors.Is(err, store.Full) {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: "InsufficientStorage", Message: err.Error(),
+		}}
 	}
 	kind := errs.Kind(err)
 	for _, row := range byCode {

@@ -31,7 +31,7 @@ import (
 	"github.com/knarr/knarr/state/store"
 )
 
-// Config is what a Core works with. All but Services must be set.
+// Config is what a Core works with. All but Services and Journal must be set.
 type Config struct {
 	Store    store.Store
 	Cache    *cache.Cache
@@ -39,6 +39,7 @@ type Config struct {
 	Tokens   *auth.Authority
 	Services Services
 	Now      func() time.Time
+	Journal  Journal // nil: who wrote what is not noted
 }
 
 // Core carries out requests.

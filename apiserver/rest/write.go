@@ -88,6 +88,9 @@ func (c *Core) commit(ctx context.Context, r *Request, old, view *cache.Entry, d
 		d.next.SetResourceVersion(old.Object.GetResourceVersion())
 		return Answer{Object: d.next}, nil, nil
 	}
+	if frees(r, d.next) {
+		ctx = store.Freeing(ctx)
+	}
 	rev, err := c.put(ctx, &w)
 	var lost *lostRace
 	switch {
@@ -108,6 +111,7 @@ func (c *Core) commit(ctx context.Context, r *Request, old, view *cache.Entry, d
 	case err != nil:
 		return Answer{}, nil, err
 	}
+	c.remember(r, rev, r.Name)
 	if d.next == nil {
 		last := copyOf(view.Object)
 		last.SetResourceVersion(strconv.FormatInt(rev, 10))
@@ -115,6 +119,11 @@ func (c *Core) commit(ctx context.Context, r *Request, old, view *cache.Entry, d
 	}
 	d.next.SetResourceVersion(strconv.FormatInt(rev, 10))
 	return Answer{Object: d.next}, nil, nil
+}
+
+// frees: a deletion or a step towards one, or a heartbeat, without which nodes that live would be given up.
+func frees(r *Request, next kinds.Object) bool {
+	return next == nil || next.GetDeletionTimestamp() != nil || r.Type.Plural == "leases" || r.Type.Plural == "nodes"
 }
 
 // write is one object's change, ready for the store.

@@ -91,6 +91,8 @@ type Store interface {
 	// Compact forgets history before rev: reads of older revisions, and watches that have not come so far, get errs.Gone.
 	// So does Compact itself, if it was compacted to rev already; a future rev is errs.Invalid.
 	Compact(ctx context.Context, rev int64) error
+	// Oldest is the oldest revision that can still be read: the one compacted to, or 1.
+	Oldest(ctx context.Context) (int64, error)
 	// Close releases what Open took. Open watches end.
 	Close() error
 }

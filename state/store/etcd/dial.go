@@ -38,7 +38,7 @@ func Open(ctx context.Context, r Remote, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "connect to etcd at %v: %w", r.Endpoints, err)
 	}
-	s := &Store{client: c, stop: func() {}, closed: make(chan struct{})}
+	s := &Store{client: c, stop: func() {}, closed: make(chan struct{}), short: make(chan struct{}, 1)}
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	if _, _, _, err := s.Get(ctx, "/registry/"); err != nil {

@@ -28,7 +28,7 @@ import (
 // Embedded says how the store in this process runs. Dir is needed; zero values elsewhere work.
 type Embedded struct {
 	Dir   string // the data folder; made if missing
-	Quota int64  // bytes the database may grow to before writes are refused; 0: 2 GiB
+	Quota int64  // bytes the database may grow to; the last tenth is for deletions; 0: 2 GiB
 }
 
 const (
@@ -61,7 +61,10 @@ func OpenEmbedded(ctx context.Context, e Embedded, log *slog.Logger) (*Store, er
 		server.HardStop()
 		return nil, errs.New(errs.Unavailable, "open the store in %s: %w", e.Dir, err)
 	}
-	return &Store{client: v3client.New(server), stop: server.Stop, closed: make(chan struct{})}, nil
+	return &Store{
+		client: v3client.New(server), stop: server.Stop, closed: make(chan struct{}), short: make(chan struct{}, 1),
+		own: &own{backend: server.Backend(), quota: cfg.QuotaBackendBytes},
+	}, nil
 }
 
 // lead makes the only member the leader at once instead of after an election timeout (a second or more with the slow ticks

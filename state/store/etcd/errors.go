@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/knarr/knarr/internal/errs"
+	"github.com/knarr/knarr/state/store"
 )
 
 // kind says what kind of failure an error of etcd is. An error of the caller's own context stays what it is.
@@ -34,6 +35,7 @@ func kindOf(err error) error {
 		{rpctypes.ErrEmptyKey, errs.Invalid},
 		{rpctypes.ErrTooManyOps, errs.TooLarge},
 		{rpctypes.ErrRequestTooLarge, errs.TooLarge},
+		{rpctypes.ErrNoSpace, store.Full},
 		{rpctypes.ErrPermissionDenied, errs.Denied},
 		{rpctypes.ErrInvalidAuthToken, errs.Unauthentic},
 	} {

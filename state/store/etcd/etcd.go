@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/knarr/knarr/internal/errs"
 	"github.com/knarr/knarr/state/store"
 )
 
@@ -28,6 +29,8 @@ type Store struct {
 	stop   func() // releases what the client talks to
 	once   sync.Once
 	closed chan struct{}
+	short  chan struct{} // a token when a write was refused for want of room
+	own    *own          // nil: the database is elsewhere
 }
 
 var _ store.Store = (*Store)(nil)
@@ -77,6 +80,10 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (in
 	if err := store.CheckOps(ops); err != nil {
 		return 0, nil, err
 	}
+	if err := s.admit(ctx, ops); err != nil {
+		s.refused()
+		return 0, nil, err
+	}
 	ifs := make([]clientv3.Cmp, len(conds))
 	gets := make([]clientv3.Op, len(conds))
 	for i, c := range conds {
@@ -93,7 +100,11 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (in
 	}
 	r, err := s.client.Txn(ctx).If(ifs...).Then(thens...).Else(gets...).Commit()
 	if err != nil {
-		return 0, nil, kind("write", err)
+		err = kind("write", err)
+		if errors.Is(err, store.Full) {
+			s.refused()
+		}
+		return 0, nil, err
 	}
 	if r.Succeeded {
 		return r.Header.Revision, nil, nil
@@ -118,8 +129,33 @@ func (s *Store) Progress(ctx context.Context) error {
 
 // Compact forgets history before rev.
 func (s *Store) Compact(ctx context.Context, rev int64) error {
-	_, err := s.client.Compact(ctx, rev)
+	_, err := s.client.Compact(ctx, rev, clientv3.WithCompactPhysical())
 	return kind("compact", err)
+}
+
+// Oldest is the revision compacted to. etcd tells it only to watches that come too late.
+func (s *Store) Oldest(ctx context.Context) (int64, error) {
+	_, err := s.client.Get(ctx, "/registry/", clientv3.WithRev(1), clientv3.WithKeysOnly())
+	if err == nil {
+		return 1, nil
+	}
+	if !errors.Is(kind("", err), errs.Gone) {
+		return 0, kind("look for the oldest revision", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for r := range s.client.Watch(ctx, "/registry/", clientv3.WithRev(1)) {
+		if r.CompactRevision > 0 {
+			return r.CompactRevision, nil
+		}
+		if err := r.Err(); err != nil {
+			return 0, kind("look for the oldest revision", err)
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	return 0, errs.New(errs.Unavailable, "etcd ended the watch")
 }
 
 // Close ends the watches and releases the data folder.

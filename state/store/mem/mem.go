@@ -29,6 +29,7 @@ type Store struct {
 	changed   chan struct{}                // closed by the next write, compaction, progress request or Close
 	progress  int64                        // how often progress was asked for
 	closed    bool
+	ended     chan struct{} // closed by Close
 	watches   sync.WaitGroup
 }
 
@@ -46,7 +47,7 @@ type entry struct {
 }
 
 // New makes an empty store at revision 1, as etcd does.
-func New() *Store { return &Store{rev: 1, changed: make(chan struct{})} }
+func New() *Store { return &Store{rev: 1, changed: make(chan struct{}), ended: make(chan struct{})} }
 
 // at is the version of a key that holds at a revision.
 func at(vs []version, rev int64) (store.KV, bool) {
@@ -229,6 +230,13 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	return nil
 }
 
+// Oldest is the revision compacted to.
+func (s *Store) Oldest(ctx context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.compacted, 1), s.usable(ctx)
+}
+
 // after is the place in the log of the first revision after rev.
 func (s *Store) after(rev int64) int {
 	return sort.Search(len(s.log), func(i int) bool { return s.log[i].rev > rev })
@@ -239,6 +247,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
+		close(s.ended)
 		s.wake()
 	}
 	s.mu.Unlock()

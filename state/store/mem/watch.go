@@ -56,6 +56,8 @@ func (w *watch) run(ctx context.Context) error {
 		for _, b := range batches {
 			select {
 			case w.out <- b:
+			case <-w.store.ended:
+				return errs.New(errs.Unavailable, "the store is closed")
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

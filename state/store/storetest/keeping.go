@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,38 +16,48 @@ import (
 )
 
 func testKeeper(t *testing.T, s store.Store) {
-	ctx, cancel := context.WithCancel(testContext(t))
+	file := filepath.Join(t.TempDir(), "marks.json")
+	now := time.Now()
 	tick := make(chan time.Time)
-	done := make(chan error)
-	k := store.Keeper{Store: s, Log: slog.New(slog.DiscardHandler), Most: 50, Tick: tick}
-	go func() { done <- k.Run(ctx) }()
+	var stop func()
+	run := func() {
+		ctx, cancel := context.WithCancel(testContext(t))
+		done := make(chan error)
+		k := store.Keeper{Store: s, Log: slog.New(slog.DiscardHandler), Keep: time.Hour, Most: 50, File: file, Tick: tick}
+		go func() { done <- k.Run(ctx) }()
+		stop = func() {
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		}
+	}
 	readable := func(rev int64) bool {
-		_, err := s.Range(ctx, "/", store.RangeOptions{Revision: rev})
+		_, err := s.Range(testContext(t), "/", store.RangeOptions{Revision: rev})
 		if err != nil && !errors.Is(err, errs.Gone) {
 			t.Fatal(err)
 		}
 		return err == nil
 	}
-	look := func() { // the second tick is taken when the work of the first is done
-		tick <- time.Now()
+	look := func(later time.Duration) { // the second tick is taken when the work of the first is done
+		now = now.Add(later)
+		tick <- now
+		tick <- now
 	}
+	run()
 	first := put(t, s, "/a", "0")
-	for range 10 {
-		look()
-	}
+	look(0)
 	old := put(t, s, "/a", "1")
-	want(t, "young history stays", readable(first), true)
-	look()
-	look()
-	want(t, "what is older than ten looks", []bool{readable(first - 1), readable(old)}, []bool{false, true})
+	look(50 * time.Minute)
+	want(t, "young history stays", readable(first-1), true)
+	stop()
+	run() // what it knew is in the file
+	look(15 * time.Minute)
+	want(t, "what is older than an hour", []bool{readable(first - 1), readable(first), readable(old)}, []bool{false, true, true})
 	for i := range 60 {
 		put(t, s, "/a", fmt.Sprint(i))
 	}
-	look()
-	look()
+	look(time.Second)
 	want(t, "what is too much", []bool{readable(old), readable(old + 30)}, []bool{false, true})
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
+	stop()
 }

@@ -48,6 +48,7 @@ func Run(t *testing.T, s Suite) {
 		{"compaction keeps the present", testCompactKeeps},
 		{"a watch ends with its context and with the store", testWatchEnds},
 		{"concurrent transactions are linearizable", testLinearizable},
+		{"history is every version since the compaction", testHistory},
 		{"the keeper compacts what is old or too much", testKeeper},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -102,6 +102,9 @@ func (n *Networks) enableForwarding6() error {
 		return err
 	}
 	for _, path := range links {
+		if link := filepath.Base(filepath.Dir(path)); link == "all" || link == "default" { // links that come later are not ours to decide
+			continue
+		}
 		if v, err := os.ReadFile(path); err == nil && v[0] == '1' {
 			if err := os.WriteFile(path, []byte("2"), 0o644); err != nil {
 				return fmt.Errorf("keep listening to router advertisements: %w", err)

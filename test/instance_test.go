@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/nftables"
@@ -38,18 +39,39 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// buildBinaries builds the three programs and the payload into a folder that goes with the test.
-func buildBinaries(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
+// binaries builds the three programs and the payload, once for all tests, into a folder that goes with them.
+var binaries = sync.OnceValues(func() (string, error) {
+	bin := binDir
 	cmd := exec.Command("go", "build", "-o", bin+"/", "./cmd/knarr", "./cmd/knarrd", "./cmd/knarr-shim", "./test/payload")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		return bin, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	kubectl := "#!/bin/sh\nexec " + bin + "/knarrd kubectl \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(kubectl), 0o755); err != nil {
+	return bin, os.WriteFile(filepath.Join(bin, "kubectl"), []byte(kubectl), 0o755)
+})
+
+// binDir is set by TestMain before any test.
+var binDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "knarr-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// buildBinaries is where the programs are.
+func buildBinaries(t *testing.T) string {
+	t.Helper()
+	bin, err := binaries()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return bin

@@ -8,7 +8,12 @@ shift
 id=$(knarr run -d -i "$image" "$@")
 trap 'knarr rm -f "$id" >/dev/null' EXIT
 pid=$(knarr inspect -f '{{.State.Pid}}' "$id")
-mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status")
+# A process that has just begun has not said yet what it handles: it is given a moment.
+tries=50
+while mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status"); [ "$mask" = 0000000000000000 ] && [ $tries -gt 0 ]; do
+	tries=$((tries - 1))
+	sleep 0.1
+done
 echo "SigCgt: $mask"
 # Bit n-1 stands for signal n. A shell's numbers have a sign, so each half is looked at alone.
 high=$((0x${mask%????????})) low=$((0x${mask#????????})) n=1

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/knarr/knarr/apiserver/rest"
 )
@@ -74,6 +75,11 @@ func sendObject(w http.ResponseWriter, r *http.Request, code int, obj runtime.Ob
 	m, err := acceptable(r)
 	if err != nil {
 		return err
+	}
+	if _, isStatus := obj.(*metav1.Status); m.as != "" && !isStatus {
+		// A review has no name and no row: there is nothing a table could show, and no metadata to show alone.
+		return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, r.Method, schema.GroupResource{}, "",
+			"only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf", 0, true)
 	}
 	if p, ok := obj.(protoMarshaler); m.format == rest.Protobuf && (!ok || p == nil) {
 		m.format = rest.JSON

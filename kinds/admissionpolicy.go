@@ -11,8 +11,10 @@ import (
 var (
 	ValidatingAdmissionPolicy = Kind[admissionregistrationv1.ValidatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingAdmissionPolicy", Plural: "validatingadmissionpolicies",
-		Served:     validatingPolicyVersions,
-		Categories: []string{"api-extensions"}, Cluster: true, HasStatus: true,
+		Served:         validatingPolicyVersions,
+		Validate:       validateValidatingPolicy,
+		ValidateStatus: validatePolicyStatus,
+		Categories:     []string{"api-extensions"}, Cluster: true, HasStatus: true,
 		Default: func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 			orSet(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 			defaultMatch(p.Spec.MatchConstraints)
@@ -29,6 +31,7 @@ var (
 	ValidatingAdmissionPolicyBinding = Kind[admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingAdmissionPolicyBinding", Plural: "validatingadmissionpolicybindings",
 		Served:     validatingBindingVersions,
+		Validate:   validateValidatingBinding,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 		Columns: []Column[admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
@@ -43,6 +46,7 @@ var (
 	MutatingAdmissionPolicy = Kind[admissionregistrationv1.MutatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingAdmissionPolicy", Plural: "mutatingadmissionpolicies",
 		Served:     mutatingPolicyVersions,
+		Validate:   validateMutatingPolicy,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 			orSet(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
@@ -58,6 +62,7 @@ var (
 	MutatingAdmissionPolicyBinding = Kind[admissionregistrationv1.MutatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingAdmissionPolicyBinding", Plural: "mutatingadmissionpolicybindings",
 		Served:     mutatingBindingVersions,
+		Validate:   validateMutatingBinding,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 		Columns: []Column[admissionregistrationv1.MutatingAdmissionPolicyBinding]{

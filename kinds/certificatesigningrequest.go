@@ -13,8 +13,11 @@ import (
 // CertificateSigningRequest is certificates.k8s.io/v1 CertificateSigningRequest.
 var CertificateSigningRequest = Kind[certificatesv1.CertificateSigningRequest]{
 	Group: "certificates.k8s.io", Version: "v1", Name: "CertificateSigningRequest", Plural: "certificatesigningrequests",
-	Served: signingRequestVersions,
-	Short:  []string{"csr"}, Cluster: true,
+	Validate:       validateSigningRequest,
+	ValidateStatus: validateSigningStatus,
+	ValidateName:   pathSegment,
+	Served:         signingRequestVersions,
+	Short:          []string{"csr"}, Cluster: true,
 	HasStatus: true, NoGeneration: true,
 	// A request that could change after somebody approved it would be no request.
 	BeforeUpdate: func(new, old *certificatesv1.CertificateSigningRequest) { new.Spec = old.Spec },

@@ -11,9 +11,11 @@ import (
 // of a signer begin with the signer's, so they hold colons.
 var ClusterTrustBundle = Kind[certificatesv1.ClusterTrustBundle]{
 	Group: "certificates.k8s.io", Version: "v1", Name: "ClusterTrustBundle", Plural: "clustertrustbundles", Cluster: true,
-	Served:       trustBundleVersions,
-	NoGeneration: true,
-	ValidateName: pathSegment,
+	Validate:       validateTrustBundle,
+	ValidateUpdate: validateTrustBundleUpdate,
+	Served:         trustBundleVersions,
+	NoGeneration:   true,
+	ValidateName:   pathSegment,
 	Fields: func(b *certificatesv1.ClusterTrustBundle) fields.Set {
 		return fields.Set{"spec.signerName": b.Spec.SignerName}
 	},

@@ -12,8 +12,10 @@ import (
 // CSIDriver is storage.k8s.io/v1 CSIDriver: what a storage driver needs and can do.
 var CSIDriver = Kind[storagev1.CSIDriver]{
 	Group: "storage.k8s.io", Version: "v1", Name: "CSIDriver", Plural: "csidrivers", Cluster: true,
-	Served:       []Served[storagev1.CSIDriver]{Alike[storagev1.CSIDriver, storagev1beta1.CSIDriver]("storage.k8s.io", "v1beta1", nil, nil)},
-	NoGeneration: true,
+	Validate:       validateCSIDriver,
+	ValidateUpdate: validateCSIDriverUpdate,
+	Served:         []Served[storagev1.CSIDriver]{Alike[storagev1.CSIDriver, storagev1beta1.CSIDriver]("storage.k8s.io", "v1beta1", nil, nil)},
+	NoGeneration:   true,
 	Default: func(d *storagev1.CSIDriver) {
 		s := &d.Spec
 		orSet(&s.AttachRequired, true)

@@ -10,8 +10,10 @@ import (
 // CSINode is storage.k8s.io/v1 CSINode: the storage drivers on a node.
 var CSINode = Kind[storagev1.CSINode]{
 	Group: "storage.k8s.io", Version: "v1", Name: "CSINode", Plural: "csinodes", Cluster: true,
-	Served:       []Served[storagev1.CSINode]{Alike[storagev1.CSINode, storagev1beta1.CSINode]("storage.k8s.io", "v1beta1", nil, nil)},
-	NoGeneration: true,
+	Validate:       validateCSINode,
+	ValidateUpdate: validateCSINodeUpdate,
+	Served:         []Served[storagev1.CSINode]{Alike[storagev1.CSINode, storagev1beta1.CSINode]("storage.k8s.io", "v1beta1", nil, nil)},
+	NoGeneration:   true,
 	Columns: []Column[storagev1.CSINode]{
 		nameColumn[storagev1.CSINode](),
 		number("Drivers", "How many drivers it has.", func(n *storagev1.CSINode) int64 { return int64(len(n.Spec.Drivers)) }),

@@ -11,6 +11,8 @@ import (
 // CSIStorageCapacity is storage.k8s.io/v1 CSIStorageCapacity: how much room a driver has where.
 var CSIStorageCapacity = Kind[storagev1.CSIStorageCapacity]{
 	Group: "storage.k8s.io", Version: "v1", Name: "CSIStorageCapacity", Plural: "csistoragecapacities",
+	Validate:       validateStorageCapacity,
+	ValidateUpdate: validateStorageCapacityUpdate,
 	Served: []Served[storagev1.CSIStorageCapacity]{
 		Alike[storagev1.CSIStorageCapacity, storagev1beta1.CSIStorageCapacity]("storage.k8s.io", "v1beta1", nil, nil),
 		Alike[storagev1.CSIStorageCapacity, storagev1alpha1.CSIStorageCapacity]("storage.k8s.io", "v1alpha1", nil, nil),

@@ -12,9 +12,11 @@ import (
 var (
 	FlowSchema = Kind[flowcontrolv1.FlowSchema]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "FlowSchema", Plural: "flowschemas", Cluster: true,
-		Served:    flowSchemaVersions,
-		HasStatus: true,
-		Default:   func(s *flowcontrolv1.FlowSchema) { or(&s.Spec.MatchingPrecedence, 1000) },
+		Validate:       validateFlowSchema,
+		ValidateStatus: validateFlowSchemaStatus,
+		Served:         flowSchemaVersions,
+		HasStatus:      true,
+		Default:        func(s *flowcontrolv1.FlowSchema) { or(&s.Spec.MatchingPrecedence, 1000) },
 		Columns: []Column[flowcontrolv1.FlowSchema]{
 			nameColumn[flowcontrolv1.FlowSchema](),
 			text("PriorityLevel", "The level of its requests.", 0, func(s *flowcontrolv1.FlowSchema) string {
@@ -40,9 +42,11 @@ var (
 	}
 	PriorityLevelConfiguration = Kind[flowcontrolv1.PriorityLevelConfiguration]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations", Cluster: true,
-		Served:    priorityLevelVersions,
-		HasStatus: true,
-		Default:   defaultPriorityLevel,
+		Validate:       validatePriorityLevel,
+		ValidateStatus: validatePriorityLevelStatus,
+		Served:         priorityLevelVersions,
+		HasStatus:      true,
+		Default:        defaultPriorityLevel,
 		Columns: []Column[flowcontrolv1.PriorityLevelConfiguration]{
 			nameColumn[flowcontrolv1.PriorityLevelConfiguration](),
 			text("Type", "Exempt or Limited.", 0, func(p *flowcontrolv1.PriorityLevelConfiguration) string { return string(p.Spec.Type) }),

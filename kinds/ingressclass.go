@@ -12,7 +12,9 @@ import (
 // IngressClass is networking.k8s.io/v1 IngressClass: which controller serves which ingresses.
 var IngressClass = Kind[networkingv1.IngressClass]{
 	Group: "networking.k8s.io", Version: "v1", Name: "IngressClass", Plural: "ingressclasses", Cluster: true,
-	Served: []Served[networkingv1.IngressClass]{Alike[networkingv1.IngressClass, networkingv1beta1.IngressClass]("networking.k8s.io", "v1beta1", nil, nil)},
+	Validate:       validateIngressClass,
+	ValidateUpdate: validateIngressClassUpdate,
+	Served:         []Served[networkingv1.IngressClass]{Alike[networkingv1.IngressClass, networkingv1beta1.IngressClass]("networking.k8s.io", "v1beta1", nil, nil)},
 	Default: func(c *networkingv1.IngressClass) {
 		if c.Spec.Parameters != nil {
 			orSet(&c.Spec.Parameters.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)

@@ -11,8 +11,11 @@ import (
 // IPAddress is networking.k8s.io/v1 IPAddress: who has a service address. Its name is the address.
 var IPAddress = Kind[networkingv1.IPAddress]{
 	Group: "networking.k8s.io", Version: "v1", Name: "IPAddress", Plural: "ipaddresses", Short: []string{"ip"}, Cluster: true,
-	Served:       []Served[networkingv1.IPAddress]{Alike[networkingv1.IPAddress, networkingv1beta1.IPAddress]("networking.k8s.io", "v1beta1", nil, nil)},
-	NoGeneration: true,
+	Validate:       validateIPAddress,
+	ValidateUpdate: validateIPAddressUpdate,
+	ValidateName:   addressName,
+	Served:         []Served[networkingv1.IPAddress]{Alike[networkingv1.IPAddress, networkingv1beta1.IPAddress]("networking.k8s.io", "v1beta1", nil, nil)},
+	NoGeneration:   true,
 	Columns: []Column[networkingv1.IPAddress]{
 		nameColumn[networkingv1.IPAddress](),
 		text("ParentRef", "Who has it.", 0, func(a *networkingv1.IPAddress) string {

@@ -10,8 +10,10 @@ import (
 // LeaseCandidate is coordination.k8s.io/v1beta1 LeaseCandidate: who would lead, and which version it is.
 var LeaseCandidate = Kind[coordinationv1beta1.LeaseCandidate]{
 	Group: "coordination.k8s.io", Version: "v1beta1", Name: "LeaseCandidate", Plural: "leasecandidates",
-	Served:       []Served[coordinationv1beta1.LeaseCandidate]{Alike[coordinationv1beta1.LeaseCandidate, coordinationv1alpha2.LeaseCandidate]("coordination.k8s.io", "v1alpha2", nil, nil)},
-	NoGeneration: true,
+	Validate:       validateLeaseCandidate,
+	ValidateUpdate: validateLeaseCandidateUpdate,
+	Served:         []Served[coordinationv1beta1.LeaseCandidate]{Alike[coordinationv1beta1.LeaseCandidate, coordinationv1alpha2.LeaseCandidate]("coordination.k8s.io", "v1alpha2", nil, nil)},
+	NoGeneration:   true,
 	Columns: []Column[coordinationv1beta1.LeaseCandidate]{
 		nameColumn[coordinationv1beta1.LeaseCandidate](),
 		text("LeaseName", "The lease it wants.", 0, func(l *coordinationv1beta1.LeaseCandidate) string { return l.Spec.LeaseName }),

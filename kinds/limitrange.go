@@ -9,6 +9,7 @@ import (
 // LimitRange is core/v1 LimitRange: bounds and defaults for the resources of a namespace's objects.
 var LimitRange = Kind[corev1.LimitRange]{
 	Version: "v1", Name: "LimitRange", Plural: "limitranges", Short: []string{"limits"},
+	Validate:     validateLimitRange,
 	NoGeneration: true,
 	Default:      defaultLimitRange,
 	Columns:      []Column[corev1.LimitRange]{nameColumn[corev1.LimitRange](), createdColumn[corev1.LimitRange]()},

@@ -12,8 +12,9 @@ import (
 // NetworkPolicy is networking.k8s.io/v1 NetworkPolicy.
 var NetworkPolicy = Kind[networkingv1.NetworkPolicy]{
 	Group: "networking.k8s.io", Version: "v1", Name: "NetworkPolicy", Plural: "networkpolicies", Short: []string{"netpol"},
-	Served:  []Served[networkingv1.NetworkPolicy]{Alike[networkingv1.NetworkPolicy, extensionsv1beta1.NetworkPolicy]("extensions", "v1beta1", nil, nil)},
-	Default: defaultNetworkPolicy,
+	Validate: validateNetworkPolicy,
+	Served:   []Served[networkingv1.NetworkPolicy]{Alike[networkingv1.NetworkPolicy, extensionsv1beta1.NetworkPolicy]("extensions", "v1beta1", nil, nil)},
+	Default:  defaultNetworkPolicy,
 	Columns: []Column[networkingv1.NetworkPolicy]{
 		nameColumn[networkingv1.NetworkPolicy](),
 		text("Pod-Selector", "Which pods it isolates.", 0, func(n *networkingv1.NetworkPolicy) string {

@@ -11,7 +11,9 @@ import (
 // PodCertificateRequest is certificates.k8s.io/v1 PodCertificateRequest: a kubelet asks for a certificate for a pod.
 var PodCertificateRequest = Kind[certificatesv1.PodCertificateRequest]{
 	Group: "certificates.k8s.io", Version: "v1", Name: "PodCertificateRequest", Plural: "podcertificaterequests",
-	HasStatus: true, NoGeneration: true,
+	Validate:       validatePodCertificate,
+	ValidateUpdate: validatePodCertificateUpdate,
+	HasStatus:      true, NoGeneration: true,
 	Fields: func(r *certificatesv1.PodCertificateRequest) fields.Set {
 		return fields.Set{"spec.signerName": r.Spec.SignerName, "spec.podName": r.Spec.PodName, "spec.nodeName": string(r.Spec.NodeName)}
 	},

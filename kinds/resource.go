@@ -14,13 +14,16 @@ import (
 var (
 	DeviceClass = Kind[resourcev1.DeviceClass]{
 		Group: "resource.k8s.io", Version: "v1", Name: "DeviceClass", Plural: "deviceclasses", Cluster: true,
-		Served:  deviceClassVersions,
-		Columns: []Column[resourcev1.DeviceClass]{nameColumn[resourcev1.DeviceClass](), ageColumn[resourcev1.DeviceClass]()},
+		Validate: validateDeviceClass,
+		Served:   deviceClassVersions,
+		Columns:  []Column[resourcev1.DeviceClass]{nameColumn[resourcev1.DeviceClass](), ageColumn[resourcev1.DeviceClass]()},
 	}
 	ResourceClaim = Kind[resourcev1.ResourceClaim]{
 		Group: "resource.k8s.io", Version: "v1", Name: "ResourceClaim", Plural: "resourceclaims",
-		Served:    resourceClaimVersions,
-		HasStatus: true, NoGeneration: true,
+		Validate:       validateResourceClaim,
+		ValidateUpdate: validateResourceClaimUpdate,
+		Served:         resourceClaimVersions,
+		HasStatus:      true, NoGeneration: true,
 		Default: func(c *resourcev1.ResourceClaim) { defaultDevices(&c.Spec.Devices) },
 		Columns: []Column[resourcev1.ResourceClaim]{
 			nameColumn[resourcev1.ResourceClaim](),
@@ -30,15 +33,19 @@ var (
 	}
 	ResourceClaimTemplate = Kind[resourcev1.ResourceClaimTemplate]{
 		Group: "resource.k8s.io", Version: "v1", Name: "ResourceClaimTemplate", Plural: "resourceclaimtemplates",
-		Served:       claimTemplateVersions,
-		NoGeneration: true,
-		Default:      func(t *resourcev1.ResourceClaimTemplate) { defaultDevices(&t.Spec.Spec.Devices) },
-		Columns:      []Column[resourcev1.ResourceClaimTemplate]{nameColumn[resourcev1.ResourceClaimTemplate](), ageColumn[resourcev1.ResourceClaimTemplate]()},
+		Validate:       validateClaimTemplate,
+		ValidateUpdate: validateClaimTemplateUpdate,
+		Served:         claimTemplateVersions,
+		NoGeneration:   true,
+		Default:        func(t *resourcev1.ResourceClaimTemplate) { defaultDevices(&t.Spec.Spec.Devices) },
+		Columns:        []Column[resourcev1.ResourceClaimTemplate]{nameColumn[resourcev1.ResourceClaimTemplate](), ageColumn[resourcev1.ResourceClaimTemplate]()},
 	}
 	ResourceSlice = Kind[resourcev1.ResourceSlice]{
 		Group: "resource.k8s.io", Version: "v1", Name: "ResourceSlice", Plural: "resourceslices", Cluster: true,
-		Served:       resourceSliceVersions,
-		BeforeCreate: func(s *resourcev1.ResourceSlice) { stampTaints(s.Spec.Devices, s.CreationTimestamp) },
+		Validate:       validateResourceSlice,
+		ValidateUpdate: validateResourceSliceUpdate,
+		Served:         resourceSliceVersions,
+		BeforeCreate:   func(s *resourcev1.ResourceSlice) { stampTaints(s.Spec.Devices, s.CreationTimestamp) },
 		Fields: func(s *resourcev1.ResourceSlice) fields.Set {
 			return fields.Set{
 				resourcev1.ResourceSliceSelectorNodeName: either(s.Spec.NodeName, ""),
@@ -55,6 +62,7 @@ var (
 	}
 	DeviceTaintRule = Kind[resourcev1.DeviceTaintRule]{
 		Group: "resource.k8s.io", Version: "v1", Name: "DeviceTaintRule", Plural: "devicetaintrules", Cluster: true,
+		Validate:  validateTaintRule,
 		Served:    taintRuleVersions,
 		HasStatus: true,
 		BeforeCreate: func(r *resourcev1.DeviceTaintRule) {

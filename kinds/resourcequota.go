@@ -12,7 +12,10 @@ import (
 // ResourceQuota is core/v1 ResourceQuota: how much a namespace may use in all.
 var ResourceQuota = Kind[corev1.ResourceQuota]{
 	Version: "v1", Name: "ResourceQuota", Plural: "resourcequotas", Short: []string{"quota"},
-	HasStatus: true, NoGeneration: true,
+	Validate:       validateQuota,
+	ValidateUpdate: validateQuotaUpdate,
+	ValidateStatus: validateQuotaStatus,
+	HasStatus:      true, NoGeneration: true,
 	Default: func(q *corev1.ResourceQuota) {
 		roundUp(q.Spec.Hard)
 		roundUp(q.Status.Hard)

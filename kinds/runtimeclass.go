@@ -13,8 +13,10 @@ import (
 // RuntimeClass is node.k8s.io/v1 RuntimeClass: which low-level runtime runs a pod, and what that costs.
 var RuntimeClass = Kind[nodev1.RuntimeClass]{
 	Group: "node.k8s.io", Version: "v1", Name: "RuntimeClass", Plural: "runtimeclasses", Cluster: true,
-	Served:       runtimeClassVersions,
-	NoGeneration: true,
+	Validate:       validateRuntimeClass,
+	ValidateUpdate: validateRuntimeClassUpdate,
+	Served:         runtimeClassVersions,
+	NoGeneration:   true,
 	Default: func(c *nodev1.RuntimeClass) {
 		if c.Overhead != nil {
 			roundUp(c.Overhead.PodFixed)

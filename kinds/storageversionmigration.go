@@ -12,8 +12,10 @@ import (
 // stored anew.
 var StorageVersionMigration = Kind[storagemigrationv1.StorageVersionMigration]{
 	Group: "storagemigration.k8s.io", Version: "v1", Name: "StorageVersionMigration", Plural: "storageversionmigrations", Cluster: true,
-	Served:    []Served[storagemigrationv1.StorageVersionMigration]{Alike[storagemigrationv1.StorageVersionMigration, storagemigrationv1beta1.StorageVersionMigration]("storagemigration.k8s.io", "v1beta1", nil, nil)},
-	HasStatus: true, NoGeneration: true,
+	Validate:       validateMigration,
+	ValidateUpdate: validateMigrationUpdate,
+	Served:         []Served[storagemigrationv1.StorageVersionMigration]{Alike[storagemigrationv1.StorageVersionMigration, storagemigrationv1beta1.StorageVersionMigration]("storagemigration.k8s.io", "v1beta1", nil, nil)},
+	HasStatus:      true, NoGeneration: true,
 	Columns: []Column[storagemigrationv1.StorageVersionMigration]{
 		nameColumn[storagemigrationv1.StorageVersionMigration](),
 		text("Resource", "What is migrated.", 0, func(m *storagemigrationv1.StorageVersionMigration) string { return m.Spec.Resource.String() }),

@@ -11,6 +11,9 @@ import (
 // VolumeAttachment is storage.k8s.io/v1 VolumeAttachment: the wish that a volume be attached to a node.
 var VolumeAttachment = Kind[storagev1.VolumeAttachment]{
 	Group: "storage.k8s.io", Version: "v1", Name: "VolumeAttachment", Plural: "volumeattachments", Cluster: true,
+	Validate:       validateAttachment,
+	ValidateUpdate: validateAttachmentUpdate,
+	ValidateStatus: validateAttachmentStatus,
 	Served: []Served[storagev1.VolumeAttachment]{
 		Alike[storagev1.VolumeAttachment, storagev1beta1.VolumeAttachment]("storage.k8s.io", "v1beta1", nil, nil),
 		Alike[storagev1.VolumeAttachment, storagev1alpha1.VolumeAttachment]("storage.k8s.io", "v1alpha1", nil, nil),

@@ -11,6 +11,8 @@ import (
 // VolumeAttributesClass is storage.k8s.io/v1 VolumeAttributesClass: what of a volume may change while it is used.
 var VolumeAttributesClass = Kind[storagev1.VolumeAttributesClass]{
 	Group: "storage.k8s.io", Version: "v1", Name: "VolumeAttributesClass", Plural: "volumeattributesclasses", Short: []string{"vac"}, Cluster: true,
+	Validate:       validateAttributesClass,
+	ValidateUpdate: validateAttributesClassUpdate,
 	Served: []Served[storagev1.VolumeAttributesClass]{
 		Alike[storagev1.VolumeAttributesClass, storagev1beta1.VolumeAttributesClass]("storage.k8s.io", "v1beta1", nil, nil),
 		Alike[storagev1.VolumeAttributesClass, storagev1alpha1.VolumeAttributesClass]("storage.k8s.io", "v1alpha1", nil, nil),

@@ -12,6 +12,7 @@ var (
 	MutatingWebhookConfiguration = Kind[admissionregistrationv1.MutatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "MutatingWebhookConfiguration", Plural: "mutatingwebhookconfigurations",
 		Served:     mutatingWebhookVersions,
+		Validate:   validateMutatingWebhooks,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 			for i := range c.Webhooks {
@@ -29,6 +30,7 @@ var (
 	ValidatingWebhookConfiguration = Kind[admissionregistrationv1.ValidatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Name: "ValidatingWebhookConfiguration", Plural: "validatingwebhookconfigurations",
 		Served:     validatingWebhookVersions,
+		Validate:   validateValidatingWebhooks,
 		Categories: []string{"api-extensions"}, Cluster: true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			for i := range c.Webhooks {

@@ -12,12 +12,14 @@ import (
 var (
 	Workload = Kind[schedulingv1beta1.Workload]{
 		Group: "scheduling.k8s.io", Version: "v1beta1", Name: "Workload", Plural: "workloads",
+		Validate:     validateWorkload,
 		Served:       []Served[schedulingv1beta1.Workload]{Alike[schedulingv1beta1.Workload, schedulingv1alpha3.Workload]("scheduling.k8s.io", "v1alpha3", nil, nil)},
 		NoGeneration: true,
 		Columns:      []Column[schedulingv1beta1.Workload]{nameColumn[schedulingv1beta1.Workload](), ageColumn[schedulingv1beta1.Workload]()},
 	}
 	PodGroup = Kind[schedulingv1beta1.PodGroup]{
 		Group: "scheduling.k8s.io", Version: "v1beta1", Name: "PodGroup", Plural: "podgroups",
+		Validate:  validatePodGroup,
 		Served:    []Served[schedulingv1beta1.PodGroup]{Alike[schedulingv1beta1.PodGroup, schedulingv1alpha3.PodGroup]("scheduling.k8s.io", "v1alpha3", nil, nil)},
 		HasStatus: true, NoGeneration: true,
 		Columns: []Column[schedulingv1beta1.PodGroup]{
@@ -40,6 +42,7 @@ var (
 	}
 	CompositePodGroup = Kind[schedulingv1alpha3.CompositePodGroup]{
 		Group: "scheduling.k8s.io", Version: "v1alpha3", Name: "CompositePodGroup", Plural: "compositepodgroups",
+		Validate:  validateCompositeGroup,
 		HasStatus: true, NoGeneration: true,
 		Columns: []Column[schedulingv1alpha3.CompositePodGroup]{
 			nameColumn[schedulingv1alpha3.CompositePodGroup](),

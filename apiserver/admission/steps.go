@@ -33,6 +33,7 @@ type Config struct {
 //     before what counts priorities and overheads.
 //   - ServiceAccount before anything that looks at volumes; PodPreset after it, so that a preset cannot take its mount path.
 //   - MutatingAdmissionWebhook after all that fills in; what it changes is shown to all of them once more.
+//   - Expressions is validation that needs a compiler, so it stands first among those that only judge.
 //   - PodSecurity, NodeRestriction and the other judges only validate: they see the final object.
 //   - ValidatingAdmissionWebhook asks strangers, so only about what our own steps would let in.
 //   - ResourceQuota last: what it counts is written with the object, and nothing may refuse after it.
@@ -52,6 +53,7 @@ func Steps(c Config) Chain {
 		podPreset(c.State, c.Tell),
 		mutatingPolicies(x),
 		mutatingWebhooks(x),
+		expressions(x.compiler),
 		podSecurity(c.State),
 		nodeRestriction(),
 		ownerReferencesPermission(c.Authorizer),

@@ -52,6 +52,7 @@ type Compiler struct {
 	mu       sync.Mutex // guards the rest
 	plain    *cel.Env
 	mutating *cel.Env
+	without  *cel.Env // plain, where there are no parameters
 	programs map[string]*Program
 }
 
@@ -89,6 +90,20 @@ func (c *Compiler) Compile(expression string, k Kind) *Program {
 	p.run, p.Err = c.compile(expression, k)
 	c.programs[key] = p
 	return p
+}
+
+// Check says what is wrong with expression when it is written down: unlike Compile, it knows whether there are parameters to
+// speak of (a mutation that names parameters there are none of fails when it is run).
+func (c *Compiler) Check(expression string, k Kind, params bool) error {
+	if p := c.Compile(expression, k); p.Err != nil || params || k == Object || k == JSONPatch {
+		return p.Err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, issues := c.without.Compile(expression); issues != nil && issues.Err() != nil {
+		return errs.New(errs.Invalid, "compilation failed: %s", issues.String())
+	}
+	return nil
 }
 
 func (c *Compiler) compile(expression string, k Kind) (cel.Program, error) {
@@ -143,7 +158,7 @@ func (c *Compiler) env(mutating bool) (*cel.Env, error) {
 		set, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
 			IntroducedVersion: version.MajorMinor(1, 0),
 			EnvOptions: []cel.EnvOption{
-				cel.Variable(varObject, cel.DynType), cel.Variable(varOld, cel.DynType), cel.Variable(varParams, cel.DynType),
+				cel.Variable(varObject, cel.DynType), cel.Variable(varOld, cel.DynType),
 				cel.Variable(varRequest, cel.DynType), cel.Variable(varNamespace, cel.DynType),
 				cel.Variable(varAuthz, library.AuthorizerType), cel.Variable(varAuthzRes, library.ResourceCheckType),
 				cel.Variable(varVariables, cel.MapType(cel.StringType, cel.DynType)),
@@ -152,7 +167,10 @@ func (c *Compiler) env(mutating bool) (*cel.Env, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make the CEL environment: %w", err)
 		}
-		if c.plain, err = set.Env(environment.StoredExpressions); err != nil {
+		if c.without, err = set.Env(environment.StoredExpressions); err != nil {
+			return nil, fmt.Errorf("make the CEL environment: %w", err)
+		}
+		if c.plain, err = c.without.Extend(cel.Variable(varParams, cel.DynType)); err != nil {
 			return nil, fmt.Errorf("make the CEL environment: %w", err)
 		}
 	}

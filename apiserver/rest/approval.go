@@ -10,6 +10,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -19,7 +20,8 @@ import (
 	"github.com/knarr/knarr/state/client"
 )
 
-// approval writes the conditions of a certificate signing request that say whether somebody approved it, and nothing else.
+// approval writes the conditions of a certificate signing request that say whether somebody approved it, with labels and
+// annotations, and nothing else.
 func (c *Core) approval(ctx context.Context, r *Request) (Answer, error) {
 	if r.Verb == client.Get {
 		e, err := c.get(ctx, r)
@@ -42,9 +44,12 @@ func (c *Core) approval(ctx context.Context, r *Request) (Answer, error) {
 		}
 		was := old.Object.(*certificatesv1.CertificateSigningRequest)
 		next := was.DeepCopy()
+		// As upstream: who approves may note in labels and annotations why.
+		next.Labels, next.Annotations = want.Labels, want.Annotations
 		next.Status.Conditions = slices.Clone(want.Status.Conditions)
 		stampConditions(next.Status.Conditions, metav1.NewTime(c.Now()).Rfc3339Copy())
-		if faults := approvalFaults(next, was); len(faults) > 0 {
+		faults := append(validation.ValidateObjectMetaAccessorUpdate(next, was, field.NewPath("metadata")), approvalFaults(next, was)...)
+		if len(faults) > 0 {
 			return decision{}, invalid(r, r.Name, faults)
 		}
 		adm := c.admissionRequest(r, admission.Update, next, was)

@@ -29,7 +29,7 @@ func TestExpressionsThatDoNotCompileAreRefused(t *testing.T) {
 		return err
 	}
 	for expression, want := range map[string]string{
-		"... [] bad expression": "webhooks[0].matchConditions[0].expression: Invalid value: \"... [] bad expression\": compilation failed: ERROR: <input>:1:1: Syntax error",
+		"... [] bad expression": "webhooks[0].matchConditions[0].expression: Invalid value: \"... [] bad expression\": compilation failed: ERROR: <input>:1:2: Syntax error",
 		"'text'":                "webhooks[0].matchConditions[0].expression: Invalid value: \"'text'\": must evaluate to bool but got string",
 		"params.x == 1":         "undeclared reference to 'params'",
 	} {

@@ -4,7 +4,10 @@ package kinds
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
+	"github.com/robfig/cron/v3"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -94,9 +97,11 @@ func validateCronJob(c *batchv1.CronJob) field.ErrorList {
 	if len(c.Name) > maxCronName {
 		f.invalid(field.NewPath("metadata", "name"), c.Name, "must be no more than 52 characters")
 	}
-	f.need(p.Child("schedule"), s.Schedule)
-	if s.TimeZone != nil && *s.TimeZone == "" {
-		f.invalid(p.Child("timeZone"), *s.TimeZone, "timeZone must be nil or non-empty string")
+	if f.need(p.Child("schedule"), s.Schedule) {
+		validateSchedule(f, p.Child("schedule"), s.Schedule)
+	}
+	if s.TimeZone != nil {
+		validateTimeZone(f, p.Child("timeZone"), *s.TimeZone)
 	}
 	if n := s.StartingDeadlineSeconds; n != nil {
 		f.nonNegative(p.Child("startingDeadlineSeconds"), *n)
@@ -110,4 +115,43 @@ func validateCronJob(c *batchv1.CronJob) field.ErrorList {
 	}
 	validateJobSpec(f, p.Child("jobTemplate", "spec"), &s.JobTemplate.Spec)
 	return f.list
+}
+
+// validateSchedule: the library panics on some texts it cannot read.
+func validateSchedule(f *faults, p *field.Path, schedule string) {
+	err := func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("invalid schedule format: %v", r)
+			}
+		}()
+		_, err = cron.ParseStandard(schedule)
+		return err
+	}()
+	if err != nil {
+		f.invalid(p, schedule, err.Error())
+	}
+	if strings.Contains(schedule, "TZ") {
+		f.invalid(p, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
+	}
+}
+
+// validateTimeZone: a name of the database of zones; it must not lead out of the folder that has it.
+func validateTimeZone(f *faults, p *field.Path, zone string) {
+	if zone == "" {
+		f.invalid(p, zone, "timeZone must be nil or non-empty string")
+		return
+	}
+	for _, part := range strings.Split(zone, "/") {
+		if strings.Trim(part, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-") != "" || part == "" || part == "." || part == ".." || part[0] == '-' {
+			f.invalid(p, zone, "unknown time zone "+zone)
+			return
+		}
+	}
+	if strings.EqualFold(zone, "Local") {
+		f.invalid(p, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+	}
+	if _, err := time.LoadLocation(zone); err != nil {
+		f.invalid(p, zone, err.Error())
+	}
 }

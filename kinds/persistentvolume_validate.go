@@ -28,6 +28,14 @@ func validateModes(f *faults, p *field.Path, modes []corev1.PersistentVolumeAcce
 
 func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 	f := &faults{}
+	if a := v.Spec.NodeAffinity; a != nil {
+		at := field.NewPath("spec", "nodeAffinity", "required")
+		if a.Required == nil {
+			f.required(at, "must specify required node constraints")
+		} else {
+			validateNodeSelector(f, at, a.Required)
+		}
+	}
 	p, s := field.NewPath("spec"), &v.Spec
 	validateModes(f, p.Child("accessModes"), s.AccessModes)
 	if len(s.Capacity) == 0 {

@@ -52,6 +52,13 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorLis
 	if s.MaxReplicas < lowest {
 		f.invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to `minReplicas`")
 	}
+	for i := range s.Metrics {
+		validateMetric(f, p.Child("metrics").Index(i), &s.Metrics[i])
+	}
+	if b := s.Behavior; b != nil {
+		validateScaling(f, p.Child("behavior", "scaleUp"), b.ScaleUp)
+		validateScaling(f, p.Child("behavior", "scaleDown"), b.ScaleDown)
+	}
 	return f.list
 }
 

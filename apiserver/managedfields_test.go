@@ -24,7 +24,7 @@ func book(o metav1.Object) string {
 		if m.Subresource != "" {
 			sub = "/" + m.Subresource
 		}
-		out = append(out, fmt.Sprintf("%s %s%s %s", m.Manager, m.Operation, sub, m.FieldsV1.Raw))
+		out = append(out, fmt.Sprintf("%s %s%s %s", m.Manager, m.Operation, sub, m.FieldsV1.GetRawString()))
 	}
 	return strings.Join(out, "; ")
 }

@@ -45,7 +45,8 @@ func sandboxSpec(id, network string, c *pb.PodSandboxConfig) (container.SandboxS
 }
 
 func sandboxSecurity(sc *pb.LinuxSandboxSecurityContext, out *container.SandboxSpec) error {
-	if _, err := seccompOf(sc.GetSeccomp(), sc.GetSeccompProfilePath(), readProfile); err != nil { //nolint:staticcheck // older kubelets say it there
+	//lint:ignore SA1019 older kubelets say it there
+	if _, err := seccompOf(sc.GetSeccomp(), sc.GetSeccompProfilePath(), readProfile); err != nil {
 		return err // there is no process of the sandbox's own to confine, but a wrong profile is a wrong pod
 	}
 	if err := noLabels(sc.GetApparmor(), "", sc.GetSelinuxOptions()); err != nil {

@@ -22,14 +22,16 @@ const maxProfile = 1 << 20
 // with less confinement than was asked for.
 func securityOf(sc *pb.LinuxContainerSecurityContext, read func(path string) ([]byte, error)) (container.Security, error) {
 	var out container.Security
-	if err := noLabels(sc.GetApparmor(), sc.GetApparmorProfile(), sc.GetSelinuxOptions()); err != nil { //nolint:staticcheck // older kubelets say it there
+	//lint:ignore SA1019 older kubelets say it there
+	if err := noLabels(sc.GetApparmor(), sc.GetApparmorProfile(), sc.GetSelinuxOptions()); err != nil {
 		return out, err
 	}
 	caps := sc.GetCapabilities()
 	if len(caps.GetAddAmbientCapabilities()) > 0 {
 		return out, errs.New(errs.Invalid, "add_ambient_capabilities is not supported: give the program file capabilities instead")
 	}
-	profile, err := seccompOf(sc.GetSeccomp(), sc.GetSeccompProfilePath(), read) //nolint:staticcheck // as above
+	//lint:ignore SA1019 older kubelets say it there
+	profile, err := seccompOf(sc.GetSeccomp(), sc.GetSeccompProfilePath(), read)
 	if err != nil {
 		return out, err
 	}
